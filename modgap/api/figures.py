@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from modgap.api.arguments import public_function
 from modgap.discrepancy.displayed import DiscrepancyResult
-from modgap.errors import UsageError
-from modgap.sources.source import CONTROL_PREFIX
+from modgap.errors import CONTROL_PREFIX, UsageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

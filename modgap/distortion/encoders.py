@@ -16,7 +16,7 @@ from modgap.forward.pooled_layers import OUTPUT, PooledLayers, layer_names
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import Parts, Source, SourceHandle
 from modgap.storage.algorithms import algorithm_versions
-from modgap.storage.cache import CacheEntry, Codec, cache_key, cached
+from modgap.storage.cache import CacheEntry, cache_key, cached
 from modgap.storage.digests import file_digest
 from modgap.training.checkpoint import load_tensors, part_of
 from modgap.training.run_folder import Run, check_source, epoch_file, open_run
@@ -278,11 +278,13 @@ def compute_features(
                 progress("features", len(batch) / len(surrogate))
         return np.concatenate(batches), list(model.widths)
 
-    codec = Codec[tuple[np.ndarray, list[int]]](
+    rows, widths = cached(
+        "features",
+        cache_key(provenance),
+        run,
         lambda result: CacheEntry({"features": result[0]}, {"widths": result[1], "provenance": provenance}),
         lambda entry: (entry.arrays["features"], entry.metadata["widths"]),
     )
-    rows, widths = cached("features", cache_key(provenance), run, codec)
     layers = np.split(rows, np.cumsum(widths)[:-1], axis=1)
     scale = _normalize if request.normalized else np.asarray
     return {name: scale(features) for name, features in zip(names, layers, strict=True)}

@@ -30,7 +30,7 @@ from modgap.forward.reading_ahead import Loader
 from modgap.inputs.native_embedding import Embedding
 from modgap.process.devices import copies_freely, download, is_out_of_memory, read_late, tf32, upload
 from modgap.process.resources import available_cores, choose_device, reused_memory
-from modgap.sources import AudioInput, ImageInput, Source, TextInput, WaveformInput
+from modgap.sources import AudioInput, Batch, ImageInput, Source, TextInput, WaveformInput
 from modgap.targets import Samples
 
 log = logging.getLogger("modgap")
@@ -158,7 +158,7 @@ class ModelRunner:
 
     def _forward(self, pieces: Pieces) -> Callable[[], np.ndarray]:
         """Begin to compute the outputs of one batch, and return the function that returns them."""
-        autocast: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+        autocast: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         if self.dtype != torch.float32:
             autocast = torch.autocast(self.device.type, self.dtype)
         # On the GPUs that have TF32 it is forbidden, so that devices differ by rounding alone.
@@ -171,7 +171,7 @@ class ModelRunner:
             read = download(outputs.float())
         return lambda: read().numpy()
 
-    def _on_device(self, pieces: Pieces) -> Any:
+    def _on_device(self, pieces: Pieces) -> Batch:
         """Return pieces as the model takes them.
 
         A tensor that a loader has made is complete for the CPU. For another device it is that of the input's `stack`.
@@ -295,7 +295,7 @@ def _collect(parts: Parts, passed_on: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def _refusing_calls(model: torch.nn.Module) -> Iterator[None]:
     """Raise an error within a block where the model or a part of it is called."""
 
-    def refuse(module: torch.nn.Module, _inputs: Any) -> None:
+    def refuse(module: torch.nn.Module, _inputs: object) -> None:
         raise RuntimeError(f"the copy calls the original's {type(module).__name__}")
 
     handles = [module.register_forward_pre_hook(refuse) for module in model.modules()]

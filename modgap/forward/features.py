@@ -1,14 +1,12 @@
 """Features of a source: the mean over its encoder's tokens, which probes and predictors see."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from modgap.forward.batched_inference import output_batches
 from modgap.inputs.native_embedding import Embedding
-from modgap.sources import Source
+from modgap.sources import Batch, Source
 from modgap.sources.inputs import pool_tokens
 from modgap.targets import Samples
 
@@ -27,7 +25,7 @@ class PooledFeatures(nn.Module):
         self.tokens = parts.tokens
         self.eval()
 
-    def forward(self, batch: Any) -> Tensor:
+    def forward(self, batch: Batch) -> Tensor:
         """Return the features of a batch."""
         return pool_tokens(self.tokens(self.encoder(self.embedder(batch))), batch)
 

@@ -16,7 +16,7 @@ from modgap.labels.label_space import label_space, validate_class_count
 from modgap.sources import Source, SourceHandle
 from modgap.storage.algorithms import installed_version
 from modgap.storage.cache import cache_key
-from modgap.targets import SPLITS, Samples, Table, Target
+from modgap.targets import SPLITS, Table, Target
 from modgap.targets.splits import stratification_labels, stratified_subset
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class TrainedEmbedder(Protocol):
     """A target embedder that was trained and replaces the source's native input."""
 
     @property
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self) -> dict[str, object]:
         """Everything that decides its outputs, and which samples it was trained on."""
 
     def embedding(self, table: Table) -> Embedding:
@@ -75,7 +75,6 @@ class InferenceSetup:
 
     Attributes:
         source: The model with the requested head.
-        samples: All samples of the target.
         rows: Numbers of the selected samples, shape (N,).
         embedding: Rule by which samples become the source's input.
         device: Device on which the model runs.
@@ -87,7 +86,6 @@ class InferenceSetup:
     """
 
     source: Source
-    samples: Samples
     rows: np.ndarray
     embedding: Embedding
     device: "torch.device"
@@ -103,7 +101,7 @@ class InferenceSetup:
 
         return output_batches(
             self.source,
-            self.samples,
+            self.table.samples,
             self.rows,
             self.embedding,
             device=self.device,
@@ -141,7 +139,7 @@ def set_up_inference(
     source = handle.load(request.samples.input_size, head=request.head == "own")
     if embedder is None:
         embedding = native_embedding(target.manifest.input, table, source.input, request.samples.representation)
-    head: str | dict[str, Any] = request.head
+    head: str | dict[str, object] = request.head
     if request.head not in ("own", "none"):
         from modgap.forward.probe_head import cached_probe_head, with_head
 
@@ -158,18 +156,9 @@ def set_up_inference(
         validate_class_count(request.compared or n_classes, len(source.class_names))
     if n_named < n_classes:
         raise InputError(f"The labels have {n_classes} classes, but the target names only {n_named}.")
-    return InferenceSetup(
-        source=source,
-        samples=table.samples,
-        rows=rows,
-        embedding=embedding,
-        device=device,
-        labels=labels,
-        groups=groups,
-        table=table,
-        target_classes=tuple(str(name) for name in table.classes or ())[:n_classes],
-        provenance=_provenance(cache_record, source, embedding, device.type) | {"head": head},
-    )
+    target_classes = tuple(str(name) for name in table.classes or ())[:n_classes]
+    provenance = _provenance(cache_record, source, embedding, device.type) | {"head": head}
+    return InferenceSetup(source, rows, embedding, device, labels, groups, table, target_classes, provenance)
 
 
 def warn_about_small_classes(labels: np.ndarray, names: Sequence[str]) -> None:
@@ -289,7 +278,7 @@ def _check_no_class_is_lost(
     )
 
 
-def _provenance(cache_record: dict[str, Any], source: Source, embedding: Embedding, device: str) -> dict[str, Any]:
+def _provenance(cache_record: dict[str, Any], source: Source, embedding: Embedding, device: str) -> dict[str, object]:
     target = cache_record["target"]
     return {
         "modgap": installed_version(),

@@ -36,7 +36,7 @@ from modgap.targets.data_frames import SUFFIXES as FRAME_SUFFIXES
 from modgap.targets.data_frames import drop_index_columns, list_names, named_texts, read_frame
 
 if TYPE_CHECKING:
-    from pandas import Series
+    from modgap.targets.data_frames import Column
 
 __all__ = ["LogitsRequest", "SourceLogits", "TrainedEmbedder", "logits_of_arrays", "read_logits_file", "source_logits"]
 
@@ -127,7 +127,7 @@ def source_logits(
     """
     start = time.perf_counter()
     samples = request.samples
-    head: str | dict[str, Any] = "own"
+    head: str | dict[str, object] = "own"
     if request.head != "own":
         # The marker tells these entries from older ones, in which a head could see its training samples again.
         head = {**open_head_surrogate(request.head).fingerprint, "training_samples": "left out"}
@@ -164,16 +164,8 @@ def source_logits(
 
     shape = (len(setup.rows), len(setup.source.class_names))
     logits = store_rows(KIND, key, CacheEntry(arrays, record), "logits", shape, batches())
-    return SourceLogits(
-        logits=logits,
-        labels=setup.labels,
-        groups=setup.groups,
-        source_classes=setup.source.class_names,
-        target_classes=setup.target_classes,
-        provenance=setup.provenance,
-        seconds=time.perf_counter() - start,
-        rows=setup.rows,
-    )
+    computed = _decode(CacheEntry({**arrays, "logits": logits}, record))
+    return replace(computed, seconds=time.perf_counter() - start, cached=False)
 
 
 def _decode(entry: CacheEntry) -> SourceLogits:
@@ -230,14 +222,8 @@ def logits_of_arrays(
     groups = None if rows["groups"] is None else to_numpy(rows["groups"], "groups")
     check_lengths(logits, numbered.numbers, groups)
     check_source_names(source_classes, logits, arguments[0])
-    return SourceLogits(
-        logits=logits,
-        labels=numbered.numbers,
-        groups=groups,
-        source_classes=tuple(source_classes),
-        target_classes=names_of_classes(target_classes, numbered, rows["labels"], arguments[1]),
-        provenance=provenance,
-    )
+    names = names_of_classes(target_classes, numbered, rows["labels"], arguments[1])
+    return SourceLogits(logits, numbered.numbers, groups, tuple(source_classes), names, provenance)
 
 
 def read_logits_file(path: str) -> SourceLogits:
@@ -338,7 +324,7 @@ def _read_columns(file: Path) -> Content:
     return content if group is None else content | {"groups": _named_values(frame[group], file, "group")}
 
 
-def _named_values(column: "Series[Any]", file: Path, noun: str) -> np.ndarray:
+def _named_values(column: "Column", file: Path, noun: str) -> np.ndarray:
     """Return labels or groups as numbers if they are written as plain ones, else as they are written."""
     values = named_texts(column, file, noun)
     if values.dtype.kind not in "OT" or values.isna().any():

@@ -4,13 +4,13 @@ import fnmatch
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from modgap.errors import unknown_name
-from modgap.sources import Parts
+from modgap.sources import Batch, Parts
 from modgap.sources.splitting import to_tokens
 
 OUTPUT = "output"
@@ -23,7 +23,7 @@ class PooledBatch(Protocol):
     """A batch with the rule by which the tokens of its samples are pooled."""
 
     @property
-    def inputs(self) -> Any:
+    def inputs(self) -> Batch:
         """Input of the source's embedder."""
 
     def pool(self, tokens: Tensor) -> Tensor:
@@ -52,9 +52,9 @@ class PooledLayers(nn.Module):
 
     def forward(self, batch: PooledBatch) -> Tensor:
         """Return the features of all layers side by side; `widths` then has their numbers."""
-        outputs: dict[str, Any] = {}
+        outputs: dict[str, object] = {}
 
-        def record(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        def record(name: str, _module: nn.Module, _inputs: object, output: object) -> None:
             outputs[name] = output
 
         with ExitStack() as stack:
@@ -70,7 +70,7 @@ class PooledLayers(nn.Module):
         return torch.cat(pooled, dim=1)
 
 
-def _to_tokens(output: Any, *, channels_first: bool) -> Tensor:
+def _to_tokens(output: object, *, channels_first: bool) -> Tensor:
     """Return the output of a module as tokens, shape (B, T, D).
 
     Args:

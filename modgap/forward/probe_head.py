@@ -6,7 +6,6 @@ A head depends on the source and the surrogate alone, so it is fitted once for a
 import functools
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from modgap.probes.logistic import DEFAULT_STRENGTH, logistic_path
 from modgap.sources import Source
 from modgap.sources.splitting import Pooled
 from modgap.storage.algorithms import algorithm_versions
-from modgap.storage.cache import CacheEntry, Codec, cache_key, cached
+from modgap.storage.cache import CacheEntry, cache_key, cached
 from modgap.targets import SPLITS, Target
 from modgap.targets.splits import stratified_subset
 
@@ -44,12 +43,12 @@ class FittedHead:
     weights: np.ndarray
     biases: np.ndarray
     class_names: tuple[str, ...]
-    record: dict[str, Any]
+    record: dict[str, object]
 
 
 def cached_probe_head(
     source: Source,
-    fingerprint: dict[str, Any],
+    fingerprint: dict[str, object],
     surrogate: Target,
     request: SampleRequest,
     device: torch.device,
@@ -82,7 +81,7 @@ def cached_probe_head(
     }
 
     fit = functools.partial(fit_probe_head, source, surrogate, request, device=device, side_by_side=side_by_side)
-    return cached(KIND, cache_key(content), fit, Codec(_encode, _decode))
+    return cached(KIND, cache_key(content), fit, _encode, _decode)
 
 
 def _encode(head: FittedHead) -> CacheEntry:

@@ -45,6 +45,8 @@ STRETCHED_SECONDS = 1.0
 SLOWEST = 0.01
 """Sampling rate, relative to the source's, below which a series is stretched as if its rate were unknown. Sources of
 sound do not respond to such slow changes."""
+Options = tuple[tuple[str, Any], ...]
+"""Parameters that a representation needs besides the sample, as pairs of a name and a value."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Embedding:
     representation: str
     low: float | None = None
     high: float | None = None
-    options: tuple[tuple[str, Any], ...] = ()
+    options: Options = ()
 
     def pieces(self, sample: Any) -> list[Any]:
         """Return a sample's pieces: images (C, H, W), strings, or waveforms (length,); float32 once they are scaled.
@@ -122,7 +124,7 @@ class Embedding:
             return [mono_waveform(sample, options["rate"], options["source_rate"])]
         return [resample(channel, options["rate"], options["source_rate"]) for channel in series_channels(sample)]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return plain values for the result's record."""
         options = {
             name: value.model_dump() if isinstance(value, LogMel) else value
@@ -234,7 +236,7 @@ def _choose_representation(spec: InputSpec, table: Table | None, source_input: I
     return possible[0]
 
 
-def _options(spec: InputSpec, table: Table | None, source_input: Input, chosen: str) -> tuple[tuple[str, Any], ...]:
+def _options(spec: InputSpec, table: Table | None, source_input: Input, chosen: str) -> Options:
     """Return the parameters that the representation needs besides the sample, as pairs of a name and a value."""
     if chosen == "log-mel":
         if spec.rate is None:
@@ -265,7 +267,7 @@ def _options(spec: InputSpec, table: Table | None, source_input: Input, chosen: 
     return ()
 
 
-def _waveform_options(spec: InputSpec, source_input: Input, chosen: str) -> tuple[tuple[str, Any], ...]:
+def _waveform_options(spec: InputSpec, source_input: Input, chosen: str) -> Options:
     """Return the parameters of a waveform, as pairs of a name and a value.
 
     Sound, and series with a sampling rate, are resampled to the source's rate. Other samples are stretched to one

@@ -92,7 +92,7 @@ def check_description(name: str, plugin: object) -> Representation:
     return found
 
 
-def representation_record(name: str | None) -> str | dict[str, Any] | None:
+def representation_record(name: str | None) -> str | dict[str, object] | None:
     """Return what a cache key holds of a requested representation: its name, and of a package's also the versions.
 
     Args:
@@ -131,7 +131,7 @@ def plugin_pieces(found: Representation, sample: np.ndarray, options: Mapping[st
         ) from error
 
 
-def _checked_piece(piece: Any, kind: str) -> Any:
+def _checked_piece(piece: object, kind: str) -> str | np.ndarray:
     if kind == "text":
         if not isinstance(piece, str):
             raise TypeError(f"it returned a {type(piece).__name__}, not a string")

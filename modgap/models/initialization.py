@@ -72,7 +72,7 @@ def _copy_timm_start(module: nn.Module) -> None:
 
 def _apply_transformers_rules(module: nn.Module, rule: Callable[[nn.Module], None] | None) -> None:
     """Initialize each module by the rule of the nearest transformers model around it."""
-    own_rule: Any = getattr(module, "_init_weights", None)
+    own_rule = getattr(module, "_init_weights", None)
     if hasattr(module, "config") and callable(own_rule):
         rule = own_rule
     for child in module.children():

@@ -52,7 +52,7 @@ def repeated_pass(module: nn.Module) -> Iterator[None]:
 
     Gradient checkpointing repeats the forward pass in the backward pass, and the batch must not count twice.
     """
-    layers: list[Any] = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.training]
+    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm) and layer.training]
     before = [(layer.momentum, layer.num_batches_tracked) for layer in layers]
     for layer in layers:
         # The layer has to see its statistics, because the passes must save the same tensors.

@@ -23,7 +23,7 @@ from modgap.models import TargetModel
 from modgap.ranking.history.measure import only_messages_from
 from modgap.sources import ImageInput, Input, open_source
 from modgap.storage.algorithms import algorithm_versions
-from modgap.storage.cache import CacheEntry, Codec, cache_key, cached
+from modgap.storage.cache import CacheEntry, cache_key, cached
 from modgap.storage.json_records import parse_json, plain_values
 from modgap.targets import TargetRequest
 from modgap.targets.manifest import InputSpec
@@ -387,10 +387,14 @@ class StepJob:
             "rows": hashlib.sha256(rows.astype(np.int64).tobytes()).hexdigest(),
             "algorithms": algorithm_versions("reading", "inference"),
         }
-        codec = Codec(
-            lambda values: CacheEntry({"features": values}, {}), lambda entry: _checked_features(entry, len(rows))
+        features = cached(
+            "race_features",
+            cache_key(plain_values(key)),
+            compute,
+            lambda values: CacheEntry({"features": values}, {}),
+            lambda entry: _checked_features(entry, len(rows)),
         )
-        return cached("race_features", cache_key(plain_values(key)), compute, codec).astype(np.float64)
+        return features.astype(np.float64)
 
     def _trained_scores(self, labeled: Labeled, chosen: np.ndarray, device: str) -> np.ndarray:
         """Return scores (n, M) of the chosen samples by a model that is trained once for each judged fold."""

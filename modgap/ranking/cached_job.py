@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, Generic, TypeVar
 
 from modgap.jobs import without_raising
-from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
+from modgap.storage.cache import CacheEntry, cache_key, cached, find_cached
 
 Result = TypeVar("Result")
 
@@ -46,4 +46,4 @@ class CachedJob(ABC, Generic[Result]):
     @without_raising
     def __call__(self) -> Result:
         """Return the result from the cache, or compute it, or return the reason why that failed."""
-        return cached(self.cache_kind, self.key, self._compute, Codec(self._encode, self._decode))
+        return cached(self.cache_kind, self.key, self._compute, self._encode, self._decode)

@@ -8,6 +8,7 @@ import numpy as np
 
 from modgap.answers import FAIL, INFO, PASS, WARN
 from modgap.answers.answer import ORDER
+from modgap.errors import CONTROL_PREFIX
 from modgap.ranking.field_baselines import BASELINE_PREFIX
 from modgap.ranking.history.choice import LEVEL
 from modgap.ranking.plan import PROBE
@@ -15,7 +16,6 @@ from modgap.ranking.scores import PILOT, get_score
 from modgap.ranking.source_outputs import CLASSIFICATION
 from modgap.ranking.standings import MIN_GROUPS, MIN_SUBSAMPLES, SURELY_WORSE
 from modgap.ranking.types import BASELINE, CONTROL, SOURCE, Halving, Pilot, Ranking, ScoreTable
-from modgap.sources.source import CONTROL_PREFIX
 from modgap.statistics.intervals import MIN_UNITS
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 from modgap.storage.json_records import plain_values

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modgap.errors import InputError, UsageError, count, unknown_name
+from modgap.errors import CONTROL_PREFIX, InputError, UsageError, count, unknown_name
 from modgap.sources.aliases import ALIASES
 from modgap.sources.hf.handle import HfModel
 from modgap.sources.hf.spec import ModelFiles, configured_architecture, model_files, read_configuration
@@ -12,7 +12,6 @@ from modgap.sources.hub import AbsentFilesError, parse_repository, without_downl
 from modgap.sources.inputs import AudioInput, Batch, ImageInput, Input, TextInput, WaveformInput
 from modgap.sources.onnx.handle import open_onnx_file
 from modgap.sources.source import (
-    CONTROL_PREFIX,
     HeadlessError,
     Parts,
     Source,

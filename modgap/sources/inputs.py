@@ -35,7 +35,7 @@ class Input(Protocol):
     def batch(self, pieces: Sequence[Any], device: "device") -> Batch:
         """Return the pieces as one batch on the device."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return plain values for the result's record."""
 
 
@@ -105,7 +105,7 @@ class ImageInput:
         constants = _channel_constants if images.device.type == "cpu" else _device_constants
         return (images - constants(self.mean, images.device)) / constants(self.sd, images.device)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return plain values for the result's record."""
         return {
             "size": list(self.size),
@@ -178,7 +178,7 @@ class TextInput:
         """Return the number of characters of each piece, by which pieces of about equal length can share a batch."""
         return [len(text) for text in pieces]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return plain values for the result's record."""
         return {"tokenizer": type(self.tokenizer).__name__, "max_tokens": self.max_tokens}
 
@@ -208,7 +208,7 @@ class AudioInput:
         """Return the length of each piece if a batch is padded to its longest, and None if all get one length."""
         return [len(waveform) for waveform in pieces] if self.padding is True else None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return plain values for the result's record."""
         return {"extractor": type(self.extractor).__name__, "rate": self.rate}
 
@@ -262,7 +262,7 @@ class WaveformInput:
             waveforms = waveforms * (10 ** (self.loudness / 20) / level).clamp(min=1)
         return waveforms
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return plain values for the result's record."""
         return {"rate": self.rate, "window": self.window, "standardize": self.standardize, "loudness": self.loudness}
 

@@ -16,26 +16,6 @@ from modgap.sources.inputs import Batch, Input
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = [
-    "CONTROL_PREFIX",
-    "GROUP",
-    "HeadlessError",
-    "PackageFile",
-    "Parts",
-    "Source",
-    "SourceHandle",
-    "SourceInfo",
-    "SourcePlugin",
-    "control_name",
-    "headless_error",
-    "is_control",
-    "open_plugin",
-    "package_error",
-    "plugin_infos",
-    "plugin_names",
-    "pretrained_name",
-]
-
 
 def is_control(name: str) -> bool:
     """Return True for the name of a random-weights control."""
@@ -148,7 +128,7 @@ class SourceHandle(Protocol):
     def name(self) -> str:
         """Name of the source in results."""
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self) -> dict[str, object]:
         """Return everything that decides the outputs: architecture, checksum of the weights, versions."""
 
     def load(self, input_size: int | None, *, head: bool = True) -> Source:
@@ -242,8 +222,8 @@ def plugin_infos(reserved: frozenset[str]) -> list[SourceInfo]:
     return [info for _, info in usable_plugins(plugin_entries(GROUP, NOUN, reserved), NOUN, _describe)]
 
 
-def _describe(name: str, plugin: Any) -> SourceInfo:
-    info: Any = plugin.describe()
+def _describe(name: str, plugin: SourcePlugin) -> SourceInfo:
+    info: object = plugin.describe()
     if not isinstance(info, SourceInfo):
         raise TypeError(f"describe() returned a {type(info).__name__}, not a SourceInfo")
     return replace(info, name=name)
@@ -261,7 +241,7 @@ def open_plugin(name: str, weights: Path | None, reserved: frozenset[str]) -> So
         InputError: When the plug-in is broken.
     """
 
-    def opened(_name: str, plugin: Any) -> SourceHandle:
+    def opened(_name: str, plugin: SourcePlugin) -> SourceHandle:
         handle: SourceHandle = plugin.open(weights)
         if not all(callable(getattr(handle, method, None)) for method in ("fingerprint", "load")):
             raise TypeError(f"open() returned a {type(handle).__name__}, not a source's handle")

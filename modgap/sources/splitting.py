@@ -54,7 +54,7 @@ class SplitModel(nn.Module):
 
 
 class Pooled(nn.Module):
-    """A module from a batch, or from an encoder's output, to pooled features (B, D)."""
+    """A module from a batch, or from an encoder's output, to pooled features (B, D), or to a head's outputs of them."""
 
     def __init__(self, pool: Callable[[Any], Tensor], model: nn.Module | None = None) -> None:
         """Wrap a function that pools, and register the model that it runs, if any."""
@@ -63,7 +63,7 @@ class Pooled(nn.Module):
         self._pool = pool
         self.eval()
 
-    def forward(self, value: Any) -> Tensor:
+    def forward(self, value: object) -> Tensor:
         """Return features (B, D)."""
         return self._pool(value)
 
@@ -168,13 +168,11 @@ class EncoderEntry:
                 f"{self.token_shape[0]} tokens of width {self.token_shape[1]}."
             )
         if tokens.ndim == 3 and len(self.shape) == 3:
-            tokens = self._map(tokens)
+            if self.channels_last:
+                tokens = torch.unflatten(tokens, 1, self.shape[:2])
+            else:
+                tokens = torch.unflatten(tokens.transpose(1, 2), 2, self.shape[1:])
         return tokens if self.extra_outputs is None else (tokens, *self.extra_outputs)
-
-    def _map(self, tokens: Tensor) -> Tensor:
-        if self.channels_last:
-            return torch.unflatten(tokens, 1, self.shape[:2])
-        return torch.unflatten(tokens.transpose(1, 2), 2, self.shape[1:])
 
 
 def entry_of_output(output: object, *, channels_last: bool, as_tokens: bool) -> EncoderEntry:

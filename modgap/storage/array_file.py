@@ -22,9 +22,16 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 
-from modgap.storage.array_formats import LENGTH, NUMPY_DTYPES, StoredArray, stored_arrays
+from modgap.storage.array_formats import (
+    FILES_REMEMBERED,
+    LENGTH,
+    MIN_AGE_TO_REMEMBER,
+    NUMPY_DTYPES,
+    StoredArray,
+    stored_arrays,
+)
 from modgap.storage.atomic_files import temporary_path
 from modgap.storage.json_records import format_json, parse_json
 from modgap.storage.memory_map import release_pages
@@ -48,10 +55,6 @@ PARTS_PER_THREAD = 8
 """Parts into which the chunks are divided for each thread, so that all threads end at about the same time."""
 CHUNKS_IN_MEMORY = 64
 """Chunks that are compared before their mapped pages are released."""
-FILES_REMEMBERED = 64
-"""Number of files whose compared chunks this process remembers."""
-MIN_AGE_TO_REMEMBER = 2.0
-"""Seconds since a file's last change after which its time stamp can be trusted to differ at the next change."""
 DAMAGE = (KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError, struct.error)
 """Errors beside ValueError that a header of another structure causes."""
 
@@ -91,7 +94,7 @@ class ArrayFile:
     identity: Identity
     metadata: dict[str, Any]
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """Return the fields, without what this process has mapped and compared."""
         return {name: self.__dict__[name] for name in self.__dataclass_fields__}
 
@@ -257,13 +260,13 @@ HEADER_BYTES_PER_ARRAY = 320
 """Bytes reserved in the header for the fields of one array and of the padding before it, if names are short."""
 
 
-def with_native_byte_order(values: Any) -> np.ndarray:
+def with_native_byte_order(values: ArrayLike) -> np.ndarray:
     """Convert values to an array in the byte order of this machine."""
     array = np.asarray(values)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def _header(fields: Mapping[str, Any], record: str, digest: str, chunks: str) -> bytes:
+def _header(fields: Mapping[str, object], record: str, digest: str, chunks: str) -> bytes:
     """Return the header of a safetensors file, without its length.
 
     Args:
@@ -287,7 +290,7 @@ class ArrayWriter:
         temporary: Path of the unfinished file.
     """
 
-    def __init__(self, path: Path, metadata: Mapping[str, Any], max_arrays: int = 24) -> None:
+    def __init__(self, path: Path, metadata: Mapping[str, object], max_arrays: int = 24) -> None:
         """Open a temporary file beside `path`.
 
         Args:
@@ -300,7 +303,7 @@ class ArrayWriter:
         """
         self._path = path
         self._record = format_json(dict(metadata), indent=None)
-        self._fields: dict[str, dict[str, Any]] = {}
+        self._fields: dict[str, dict[str, object]] = {}
         self._digests = bytearray()
         self._chunk = hashlib.sha256()
         self._bytes_written = 0

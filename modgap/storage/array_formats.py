@@ -11,7 +11,7 @@ import struct
 import time
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -142,13 +142,12 @@ def read_npy_stream_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np
         ValueError: When the header is damaged.
         KeyError: When the format version is not 1.0 or 2.0.
     """
-    readers: dict[tuple[int, int], Any] = {
+    readers: dict[tuple[int, int], Callable[[IO[bytes]], tuple[tuple[int, ...], bool, np.dtype]]] = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }
     version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
-    shape, fortran_order, dtype = readers[version](stream)
-    return shape, fortran_order, dtype
+    return readers[version](stream)
 
 
 SUFFIX = ".npy"

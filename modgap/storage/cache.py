@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -56,21 +56,7 @@ class CacheEntry:
     metadata: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Codec(Generic[Content]):
-    """The two functions that turn a result into a cache entry and back.
-
-    Attributes:
-        encode: Function from a result to its entry.
-        decode: Function from an entry to the result. Where the entry has another structure, it may raise any of
-            `STRUCTURE_ERRORS`.
-    """
-
-    encode: Callable[[Content], CacheEntry]
-    decode: Callable[[CacheEntry], Content]
-
-
-def cache_key(record: Mapping[str, Any]) -> str:
+def cache_key(record: Mapping[str, object]) -> str:
     """Compute the SHA-256 of a record's canonical JSON, in hexadecimal.
 
     Raises:
@@ -84,7 +70,13 @@ def entry_path(kind: str, key: str) -> Path:
     return cache_folder() / kind / key[:2] / f"{key}{SUFFIX}"
 
 
-def cached(kind: str, key: str, compute: Callable[[], Content], codec: Codec[Content]) -> Content:
+def cached(
+    kind: str,
+    key: str,
+    compute: Callable[[], Content],
+    encode: Callable[[Content], CacheEntry],
+    decode: Callable[[CacheEntry], Content],
+) -> Content:
     """Return a result from the cache, or compute and store it.
 
     Args:
@@ -92,15 +84,17 @@ def cached(kind: str, key: str, compute: Callable[[], Content], codec: Codec[Con
         key: Key of everything that the result depends on; see `cache_key`.
         compute: Function that computes the result if the cache has none that can be used. Nothing is stored when it
             raises an error.
-        codec: Functions that turn the result into an entry and back. A new result passes through both, so that it is
-            the same as from the cache.
+        encode: Function from a result to its entry. A new result passes through both functions, so that it is the same
+            as from the cache.
+        decode: Function from an entry to the result. Where the entry has another structure, it may raise any of
+            `STRUCTURE_ERRORS`.
     """
-    result = find_cached(kind, key, codec.decode)
+    result = find_cached(kind, key, decode)
     if result is not None:
         return result
-    entry = codec.encode(compute())
+    entry = encode(compute())
     store(kind, key, entry)
-    return codec.decode(entry)
+    return decode(entry)
 
 
 def find_cached(kind: str, key: str, decode: Callable[[CacheEntry], Content]) -> Content | None:

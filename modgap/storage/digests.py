@@ -74,7 +74,7 @@ def check_named_file(folder: Path, record: Mapping[str, Any], path: Path) -> Pat
     return path
 
 
-def warn_without_digests(path: Path, record: Mapping[str, Any]) -> None:
+def warn_without_digests(path: Path, record: Mapping[str, object]) -> None:
     """Warn if the record of a run has no checksums, because an earlier version of modgap wrote it."""
     if FILES not in record:
         log.warning(

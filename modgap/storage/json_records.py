@@ -28,7 +28,7 @@ class DigestError(ValueError):
         super().__init__("The file does not fit its checksum, so it was damaged or changed after modgap wrote it")
 
 
-def plain_values(value: Any) -> Any:
+def plain_values(value: object) -> Any:
     """Convert a record to values that strict JSON can represent.
 
     Mappings become dictionaries with string keys. Tuples and NumPy arrays become lists. NumPy scalars become Python
@@ -49,7 +49,7 @@ def plain_values(value: Any) -> Any:
     return value
 
 
-def format_json(record: Any, indent: int | None = 2) -> str:
+def format_json(record: object, indent: int | None = 2) -> str:
     """Format a record as strict JSON.
 
     Args:
@@ -147,7 +147,7 @@ def read_json(path: Path, *, checked_key: str | None = None) -> dict[str, Any]:
     return record
 
 
-def write_json(path: Path, record: Mapping[str, Any], indent: int = 1) -> None:
+def write_json(path: Path, record: Mapping[str, object], indent: int = 1) -> None:
     """Write a JSON object, complete or not at all.
 
     Args:
@@ -175,7 +175,7 @@ def read_note(path: Path) -> dict[str, Any] | None:
     return record if has_digest and record.pop(KEY, None) == path.stem else None
 
 
-def write_note(path: Path, record: Mapping[str, Any]) -> None:
+def write_note(path: Path, record: Mapping[str, object]) -> None:
     """Write a note. Where it cannot be written, the next run repeats the work, so this is no error.
 
     Args:

@@ -5,9 +5,10 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from modgap.errors import InputError, UsageError, count, unknown_name
 from modgap.labels.written_names import parse_number, real_numbers
@@ -134,7 +135,7 @@ def check_fields(path: Path, custom_data: CustomData, allowed: tuple[str, ...]) 
 
 
 def describe_path(
-    path: Path, reader: str, options: Mapping[str, Any], input_spec: Mapping[str, Any], **fields: Any
+    path: Path, reader: str, options: Mapping[str, object], input_spec: Mapping[str, object], **fields: object
 ) -> Manifest:
     """Return a manifest of a reader for the data at a path."""
     record = {
@@ -151,7 +152,7 @@ def describe_path(
     return Manifest.model_validate(record)
 
 
-def _sample_steps(path: Path, custom_data: CustomData, kind: str) -> list[dict[str, Any]]:
+def _sample_steps(path: Path, custom_data: CustomData, kind: str) -> list[Mapping[str, object]]:
     """Return the step that standardizes each sample of a kind, if the user asks for it.
 
     Raises:
@@ -254,7 +255,7 @@ def _folder_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     _check_class_folders(path, images or sounds, "sounds" if sounds else "images" if images else "images or sounds")
     listed = _list_file(custom_data, "group")
     files = {"data": [path]} | ({GROUP_LIST: [listed]} if listed else {})
-    options: dict[str, Any] = {} if listed or custom_data.group is None else {"group_pattern": custom_data.group}
+    options: dict[str, object] = {} if listed or custom_data.group is None else {"group_pattern": custom_data.group}
     group = None if custom_data.group is None else "group"
     if sounds:
         check_fields(path, custom_data, ("group", "task"))
@@ -263,7 +264,7 @@ def _folder_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     return describe_path(path, reader, options | decoding, spec, group=group, task=task), files
 
 
-def _decoding(sounds: Sequence[Path], custom_data: CustomData) -> tuple[dict[str, Any], dict[str, Any]]:
+def _decoding(sounds: Sequence[Path], custom_data: CustomData) -> tuple[dict[str, object], dict[str, object]]:
     """Return a reader's options for decoding sounds, or images if there are none, and the input of the samples."""
     if sounds:
         rate = common_rate(sounds)
@@ -321,15 +322,14 @@ def _arrays_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     check_array_names(headers, (x_name, y_name), path, hint)
     kind, spec, steps = _array_form(path, custom_data, x_name, headers[x_name][0])
     task = custom_data.task or _array_task(y_name, *headers[y_name], lambda: map_arrays(path)[y_name])
-    names = {"x": custom_data.x_name, "y": custom_data.y_name, "groups": custom_data.group}
+    names = {"kind": kind, "x": custom_data.x_name, "y": custom_data.y_name, "groups": custom_data.group}
     names |= {"splits": custom_data.split_from}
-    options: dict[str, Any] = {"kind": kind} | {name: value for name, value in names.items() if value}
-    options |= _regression_option(custom_data)
+    options = {name: value for name, value in names.items() if value} | _regression_option(custom_data)
     group = custom_data.group or ("groups" if "groups" in headers else None)
     return describe_path(path, "arrays", options, spec, task=task, group=group, steps=steps), {"data": [path]}
 
 
-def _array_task(name: str, shape: tuple[int, ...], dtype_kind: str, read: Callable[[], Any]) -> str:
+def _array_task(name: str, shape: tuple[int, ...], dtype_kind: str, read: Callable[[], ArrayLike]) -> str:
     """Return the task that the labels suggest, and say so if a sample can have several labels.
 
     Args:
@@ -378,7 +378,7 @@ def _npy_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
 
 def _array_form(
     path: Path, custom_data: CustomData, x_name: str, shape: tuple[int, ...]
-) -> tuple[str, dict[str, str], list[dict[str, Any]]]:
+) -> tuple[str, dict[str, str], list[Mapping[str, object]]]:
     """Return the kind as which an array is read, the input of its samples, and their steps.
 
     Raises:
@@ -396,8 +396,7 @@ def _array_form(
         raise UsageError(
             f"{x_name} of shape {shape} in {path} is no table. Expected (N, D), a row of D features for each sample."
         )
-    steps = [*TABLE_STEPS, *_sample_steps(path, custom_data, kind)]
-    return "series", TABLE_INPUT, steps
+    return "series", TABLE_INPUT, [*TABLE_STEPS, *_sample_steps(path, custom_data, kind)]
 
 
 MIN_SAMPLES = 2
@@ -499,12 +498,12 @@ def _list_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> M
     return manifest, {"data": [path], "listed": paths}
 
 
-def _column_options(custom_data: CustomData) -> dict[str, Any]:
+def _column_options(custom_data: CustomData) -> dict[str, object]:
     """Return the options of the readers of tables that say what columns are and how labels are read."""
     names = dict.fromkeys(("label_column", "label_type", "series_column", "time_column"))
     names |= {"group": "group_column", "split_from": "split_column"}
     options = {names[field] or field: value for field, value in custom_data.fields().items() if field in names}
-    return options | _regression_option(custom_data)
+    return {**options, **_regression_option(custom_data)}
 
 
 def _csv_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> ManifestAndFiles:
@@ -518,7 +517,7 @@ def _csv_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> Ma
     kind = _csv_kind(path, custom_data, frame)
     options = _column_options(custom_data)
     input_spec = TABLE_INPUT if kind == "table" else {"kind": kind}
-    steps: list[dict[str, Any]] = [*TABLE_STEPS] if kind == "table" else []
+    steps: list[Mapping[str, object]] = [*TABLE_STEPS] if kind == "table" else []
     _check_table_options(path, custom_data, kind)
     if custom_data.columns is not None:
         options["columns"] = [name.strip() for name in custom_data.columns.split(",")]

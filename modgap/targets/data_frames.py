@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from modgap.storage.paths import has_suffix
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Index, Series
+
+    Column: TypeAlias = Series[Any]
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 INDEX_NAMES = ("index", "id")
@@ -109,7 +111,7 @@ def _read_parquet(path: Path) -> "DataFrame":
     return frame.assign(**{name: _decode_bytes(frame[name], path) for name in frame if frame[name].dtype.kind == "O"})
 
 
-def _decode_bytes(column: "Series[Any]", path: Path) -> "Series[Any]":
+def _decode_bytes(column: "Column", path: Path) -> "Column":
     """Return a column with text in place of bytes, as some programs store it."""
     try:
         return column.map(lambda value: value.decode() if isinstance(value, bytes) else value)
@@ -287,7 +289,7 @@ def _without_row_numbers(path: Path, encoding: str, options: dict[str, Any]) -> 
     return frame.reset_index(drop=True)
 
 
-def check_single_values(column: "Series[Any]") -> None:
+def check_single_values(column: "Column") -> None:
     """Raise if a column of a Parquet file, whose values are labels or groups, has lists or records in its rows.
 
     Raises:
@@ -302,7 +304,7 @@ def check_single_values(column: "Series[Any]") -> None:
         )
 
 
-def named_texts(column: "Series[Any]", path: Path, noun: str = "label", missing: Collection[str] = ()) -> "Series[Any]":
+def named_texts(column: "Column", path: Path, noun: str = "label", missing: Collection[str] = ()) -> "Column":
     """Return a column of names that was read as text, with missing values where a name is missing.
 
     pandas reads about twenty texts such as NA and null as missing values. Among numbers they are missing. Among texts
@@ -332,7 +334,7 @@ def named_texts(column: "Series[Any]", path: Path, noun: str = "label", missing:
     return column.mask(is_missing)
 
 
-def _is_row_number(values: "Index[Any] | Series[Any]") -> bool:
+def _is_row_number(values: "Index[Any] | Column") -> bool:
     """Return True if the values are 0..N-1 or 1..N in any order."""
     if values.dtype.kind not in "iu" or not len(values):
         return False

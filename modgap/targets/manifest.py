@@ -8,6 +8,7 @@ from textwrap import shorten
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from modgap.errors import InputError, first_line
 from modgap.process.installed_packages import PACKAGE_NAME
@@ -35,7 +36,7 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-def _optional(description: str, default: Any = None, **constraints: Any) -> Any:
+def _optional(description: str, default: object = None, **constraints: Any) -> Any:
     """Return a field that may be absent, with its description, its default and the constraints of its value."""
     return Field(default=default, description=description, **constraints)
 
@@ -270,7 +271,7 @@ class Manifest(_Record):
 
     @model_validator(mode="before")
     @classmethod
-    def _describe_table(cls, record: Any) -> Any:
+    def _describe_table(cls, record: Any) -> object:
         """Turn the input kind `table` into standardized series of one channel, folded for sources of images."""
         spec = record.get("input") if isinstance(record, Mapping) else None
         if not isinstance(spec, Mapping) or spec.get("kind") != "table":
@@ -370,7 +371,7 @@ def load_manifest(path: Path) -> Manifest:
         raise InputError(f"The manifest {path} is not valid. {faults}") from error
 
 
-def _fault_sentence(fault: Mapping[str, Any]) -> str:
+def _fault_sentence(fault: ErrorDetails) -> str:
     """Return what is wrong with a field of a manifest, from pydantic's description."""
     field = ".".join(map(str, fault["loc"]))
     if fault["type"] == "value_error":

@@ -132,7 +132,7 @@ def _add_digests(path: Path, output: Path) -> None:
         raise InputError(f"cannot write {converted_path(path)}: {error.strerror or error}") from error
 
 
-def _origin(path: Path) -> dict[str, Any]:
+def _origin(path: Path) -> dict[str, object]:
     """Return what a converted file records about its pickle."""
     return {"source_size": path.stat().st_size, "source_sha256": file_digest(path)}
 
@@ -208,7 +208,7 @@ def _map_converted(file: ArrayFile) -> tuple[dict[str, np.ndarray], dict[str, st
         raise InputError(f"{file.path} is damaged ({error}). Delete it.") from error
 
 
-def _decode(node: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+def _decode(node: object, arrays: Mapping[str, np.ndarray]) -> object:
     if not isinstance(node, list):
         return node
     kind, *parts = node

@@ -208,7 +208,7 @@ def transforms_of(samples: Samples) -> tuple[SampleTransform, ...]:
 
 def transform_records(
     transforms: Sequence[SampleTransform],
-) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]] | None:
+) -> tuple[list[dict[str, object]], dict[str, np.ndarray]] | None:
     """Return plain values and arrays that restore transforms; None if one of them is not known here.
 
     Args:
@@ -223,7 +223,7 @@ def transform_records(
     for number, transform in enumerate(transforms):
         if type(transform) not in names:
             return None
-        record: dict[str, Any] = {"name": names[type(transform)]}
+        record: dict[str, object] = {"name": names[type(transform)]}
         for field in fields(transform):  # type: ignore[arg-type]
             value = getattr(transform, field.name)
             if isinstance(value, np.ndarray):
@@ -235,7 +235,7 @@ def transform_records(
 
 
 def read_transforms(
-    records: Sequence[Mapping[str, Any]], arrays: Mapping[str, np.ndarray]
+    records: Sequence[Mapping[str, object]], arrays: Mapping[str, np.ndarray]
 ) -> tuple[SampleTransform, ...]:
     """Return the transforms that `transform_records` described.
 
@@ -255,7 +255,7 @@ def read_transforms(
     return tuple(transforms)
 
 
-def _checked(value: Any, annotation: str, name: str) -> Any:
+def _checked(value: Any, annotation: str, name: str) -> object:
     """Return a value of a field as the type that its annotation names."""
     if "ndarray" in annotation:
         valid = isinstance(value, np.ndarray)

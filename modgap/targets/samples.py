@@ -38,7 +38,7 @@ class PartialSamples(Samples, Protocol):
     def length(self, index: int) -> int | None:
         """Return the length of a sample's last axis; None if the whole sample must be read to know it."""
 
-    def part(self, index: int, start: int, stop: int) -> Any:
+    def part(self, index: int, start: int, stop: int) -> np.ndarray:
         """Return the values of a sample from `start` to `stop` of its last axis."""
 
 
@@ -222,11 +222,11 @@ class Table:
         Args:
             rows: Indices of the samples, shape (M,).
         """
-        present: dict[str, Any] = {name: value for name, value in vars(self).items() if value is not None}
+        present = {name: value for name, value in vars(self).items() if value is not None}
         changes: dict[str, Any] = {
             name: present[name][rows] for name in ("labels", "splits", "levels") if name in present
         }
-        streams = [name for name in ("samples", "targets", "masks") if name in present]
+        streams = present.keys() & {"samples", "targets", "masks"}
         changes |= {name: SelectedSamples(present[name], rows) for name in streams}
         groups = None if self.groups is None else {name: numbers[rows] for name, numbers in self.groups.items()}
         names = None if self.names is None else [self.names[row] for row in rows]
@@ -448,6 +448,6 @@ class WordInText(str):
         """Raise AttributeError, because words are immutable."""
         raise AttributeError(f"cannot set {name}: a WordInText is immutable")
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type["WordInText"], tuple[str, int, int]]:
         """Return the sentence and the word's position, for copies and for other processes."""
         return type(self), (self.text, self.start, self.end)

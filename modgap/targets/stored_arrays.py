@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ FOLDER = "arrays"
 
 
 def store_arrays(
-    x: Any, y: Any, groups: Any = None, folder: Path | None = None, splits: np.ndarray | None = None
+    x: object, y: object, groups: object = None, folder: Path | None = None, splits: np.ndarray | None = None
 ) -> Path:
     """Write samples and labels to a file, unless it is there, and return its path.
 

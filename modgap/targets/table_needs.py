@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modgap.errors import UsageError
 from modgap.targets.categories import category_columns
@@ -16,7 +16,7 @@ MOMENT_NAMES = {"time", "t", "timestamp"}
 """Names of columns that make rows look like moments of series in long format."""
 
 
-def _feature_columns(options: Mapping[str, Any], frame: "DataFrame") -> list[Any]:
+def _feature_columns(options: Mapping[str, str], frame: "DataFrame") -> list[object]:
     """Return the names of the columns of a table that can be features: those without another known purpose."""
     purposes = {options.get("label_column"), options.get("group"), options.get("split_from"), SPLIT_NAME}
     if options.get("label_column") is None:
@@ -26,14 +26,14 @@ def _feature_columns(options: Mapping[str, Any], frame: "DataFrame") -> list[Any
     return [name for name in frame.columns if name not in purposes and (chosen is None or str(name) in chosen)]
 
 
-def has_named_features(options: Mapping[str, Any], frame: "DataFrame") -> bool:
+def has_named_features(options: Mapping[str, str], frame: "DataFrame") -> bool:
     """Return True if columns have names of their own, and are no numbered values of a series, nor rows its moments."""
     names = [str(name).lower() for name in _feature_columns(options, frame)]
     stems = {name.rstrip("0123456789._- ") for name in names}
     return len(stems) > 1 and not MOMENT_NAMES & set(names)
 
 
-def refuse_at_once(path: Path, options: Mapping[str, Any], frame: "DataFrame") -> None:
+def refuse_at_once(path: Path, options: Mapping[str, str], frame: "DataFrame") -> None:
     """Raise one error for all that a table of features lacks, if it is more than one thing.
 
     Raises:

@@ -359,7 +359,7 @@ def _raise_if_missing(table: Table) -> None:
 
 
 def _call_with_options(
-    function: Callable[..., Table], label: str, manifest: Manifest, options: Mapping[str, Any], argument: Any
+    function: Callable[..., Table], label: str, manifest: Manifest, options: Mapping[str, object], argument: object
 ) -> Table:
     """Call a reader or step; raise an InputError if it does not take the manifest's options."""
     try:

@@ -28,7 +28,7 @@ from modgap.ranking.history.model import (
 from modgap.ranking.history.sketches import TargetSketch, matching_targets
 from modgap.ranking.history.store import History
 from modgap.ranking.source_patterns import split_input_size
-from modgap.storage.cache import CacheEntry, Codec, cache_key, cached
+from modgap.storage.cache import CacheEntry, cache_key, cached
 
 FEWEST_TARGETS = 10
 """Targets from which on history and pilots choose better than the history alone, by simulation (docs/history.md)."""
@@ -221,7 +221,7 @@ def _fit(table: HistoryTable) -> tuple[HistoryModel, list[int]]:
     z, held_out = table.z[:, :, variables], table.held_out[:, :, variables]
     digest = hashlib.sha256(repr(z.shape).encode() + z.tobytes() + held_out.tobytes()).hexdigest()
     key = cache_key({"table": digest, "version": MODEL_VERSION})
-    return cached("history_models", key, lambda: fit_history(z, held_out), Codec(_encode, _decode)), variables
+    return cached("history_models", key, lambda: fit_history(z, held_out), _encode, _decode), variables
 
 
 def _encode(model: HistoryModel) -> CacheEntry:

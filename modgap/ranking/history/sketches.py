@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import count, format_duration
-from modgap.storage.cache import CacheEntry, Codec, cache_key, cached
+from modgap.storage.cache import CacheEntry, cache_key, cached
 from modgap.targets.samples import Samples
 
 LENGTH = 256
@@ -95,7 +95,7 @@ def cached_sketch(fingerprint: dict[str, Any], samples: Samples) -> TargetSketch
     def decode(entry: CacheEntry) -> TargetSketch:
         return TargetSketch(tuple(entry.arrays["hashes"].tolist()), bool(entry.metadata["is_complete"]))
 
-    return cached("sketches", cache_key({"target": fingerprint}), lambda: sketch_target(samples), Codec(encode, decode))
+    return cached("sketches", cache_key({"target": fingerprint}), lambda: sketch_target(samples), encode, decode)
 
 
 def matching_targets(sketch: TargetSketch, others: Mapping[str, TargetSketch]) -> set[str]:

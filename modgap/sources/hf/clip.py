@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from modgap.errors import InputError
 from modgap.sources.hf.image_audio import WHOLE_IMAGE, find_size_options, image_input, noise_batch
@@ -68,12 +69,7 @@ def _text_vectors(model: Any, tokenizer: Any, prompts: Sequence[str]) -> Tensor:
             )  # fmt: skip
             pooled = model.text_model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
             vectors.append(model.text_projection(pooled.pooler_output))
-    return _normalized(torch.cat(vectors))
-
-
-def _normalized(vectors: Tensor) -> Tensor:
-    normalized: Tensor = vectors / vectors.norm(dim=-1, keepdim=True)
-    return normalized
+    return functional.normalize(torch.cat(vectors), dim=-1)
 
 
 class _Projection(nn.Module):
@@ -84,11 +80,13 @@ class _Projection(nn.Module):
         self.projection = projection
 
     def forward(self, features: Encoded) -> Tensor:
-        return _normalized(self.projection(features.output.pooler_output))
+        return functional.normalize(self.projection(features.output.pooler_output), dim=-1)
 
 
 class _Similarity(nn.Module):
     """A module from normalized vectors to logits (B, classes): scaled cosine similarities to the classes' prompts."""
+
+    texts: Tensor
 
     def __init__(self, texts: Tensor, scale: nn.Parameter) -> None:
         super().__init__()
@@ -96,14 +94,13 @@ class _Similarity(nn.Module):
         self.scale = scale
 
     def forward(self, images: Tensor) -> Tensor:
-        texts: Any = self.texts
-        logits: Tensor = images @ texts.T * self.scale.exp()
+        logits: Tensor = images @ self.texts.T * self.scale.exp()
         return logits
 
 
 class _ZeroShot(nn.Module):
     def __init__(
-        self, vision: nn.Module, project: _Projection, texts: Tensor, scale: nn.Parameter, extra: dict[str, Any]
+        self, vision: nn.Module, project: _Projection, texts: Tensor, scale: nn.Parameter, extra: dict[str, bool]
     ) -> None:
         super().__init__()
         self.vision = vision

@@ -1,7 +1,6 @@
 """Handles of transformers models in a hub repository or a folder; torch is needed only to load them."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from modgap.errors import InputError
 from modgap.process.installed_packages import installed_library_version
@@ -15,7 +14,7 @@ LIBRARIES = ("torch", "transformers", "tokenizers")
 class HfModel(HfSpec):
     """A source `hf:NAME[@REVISION]`, a folder in the layout of transformers, or an alias. Fields as in `HfSpec`."""
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self) -> dict[str, object]:
         """Return the architecture, digests of configuration, weights and tokenizer, versions, and the revision."""
         architecture = self.class_name()
         contrastive = architecture == CONTRASTIVE

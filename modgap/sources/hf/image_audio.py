@@ -155,7 +155,7 @@ def image_audio_source(
     return Source(full_model, source_input, names, not has_attention, split, pool, notes)
 
 
-def find_size_options(model: Any, key: str, sample: Batch, input_size: int | None) -> dict[str, Any]:
+def find_size_options(model: Any, key: str, sample: Batch, input_size: int | None) -> dict[str, bool]:
     """Return the arguments with which the model takes images of this size.
 
     Raises:
@@ -183,7 +183,7 @@ def _pooled_output(pooler: bool) -> Callable[[Encoded], Tensor]:
     return pool
 
 
-def _pooling(model: Any, base: str, key: str, extra: dict[str, Any], *, pooler: bool) -> Callable[[Any], Tensor]:
+def _pooling(model: Any, base: str, key: str, extra: dict[str, bool], *, pooler: bool) -> Callable[[Batch], Tensor]:
     encoder = model.get_submodule(base)
     pool = _pooled_output(pooler)
 
@@ -193,7 +193,7 @@ def _pooling(model: Any, base: str, key: str, extra: dict[str, Any], *, pooler: 
     return features
 
 
-def _before_last_layer(model: Any, base: str, key: str, extra: dict[str, Any]) -> Callable[[Any], Tensor]:
+def _before_last_layer(model: Any, base: str, key: str, extra: dict[str, bool]) -> Callable[[Batch], Tensor]:
     """Return a function to the features on which the head's only linear layer acts, or else to the encoder's."""
     last = [
         path
@@ -247,7 +247,7 @@ def speech_source(spec: HfSpec, model: Any, input_size: int | None) -> Source:
     return Source(full_model, source_input, names, False, split, features)
 
 
-def _frame_mask(model: Any, frames: Tensor, arguments: dict[str, Any]) -> Tensor | None:
+def _frame_mask(model: Any, frames: Tensor, arguments: dict[str, Tensor]) -> Tensor | None:
     """Return 1 for each frame (B, T) that is no padding; None without a mask of the waveforms."""
     mask = arguments.get("attention_mask")
     if mask is None:
@@ -256,7 +256,7 @@ def _frame_mask(model: Any, frames: Tensor, arguments: dict[str, Any]) -> Tensor
     return reduced
 
 
-def _mean_logits(model: Any, frames: Tensor, arguments: dict[str, Any], blank: int | None) -> Tensor:
+def _mean_logits(model: Any, frames: Tensor, arguments: dict[str, Tensor], blank: int | None) -> Tensor:
     """Return the mean of logits (B, T, C) over the frames, without those of padding, and without one class."""
     logits = masked_mean(frames, _frame_mask(model, frames, arguments))
     return logits if blank is None else without_class(logits, blank)

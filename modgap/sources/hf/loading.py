@@ -22,7 +22,7 @@ PRETRAINED_AUDIO = (
     "Wav2Vec2ForPreTraining",
 )
 """Classes whose head tells true from false frames. Their encoders are bare sources."""
-FAMILIES: dict[str, Mapping[str, Any]] = {
+FAMILIES: dict[str, Mapping[str, object]] = {
     "image classification": auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES,
     "audio classification": auto.MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES,
     "speech recognition": auto.MODEL_FOR_CTC_MAPPING_NAMES,

@@ -48,7 +48,7 @@ class Encoded:
     """
 
     output: Any
-    arguments: dict[str, Any] = field(default_factory=dict)
+    arguments: dict[str, Tensor] = field(default_factory=dict)
     averaged: Tensor | None = None
 
 
@@ -62,7 +62,7 @@ def encoder_path(model: PreTrainedModel) -> str:
     return next((name for name, child in model.named_children() if isinstance(child, PreTrainedModel)), "")
 
 
-def model_arguments(batch: Batch, key: str) -> dict[str, Any]:
+def model_arguments(batch: Batch, key: str) -> dict[str, Tensor]:
     """Return the arguments of a model for a batch; a batch that is a tensor is the argument of this name."""
     return {key: batch} if isinstance(batch, torch.Tensor) else dict(batch)
 
@@ -70,7 +70,7 @@ def model_arguments(batch: Batch, key: str) -> dict[str, Any]:
 class Logits(nn.Module):
     """A classifier of transformers as a module from a batch to logits (B, classes)."""
 
-    def __init__(self, model: nn.Module, key: str, extra: dict[str, Any] | None = None) -> None:
+    def __init__(self, model: nn.Module, key: str, extra: dict[str, bool] | None = None) -> None:
         """Wrap a classifier.
 
         Args:
@@ -106,7 +106,7 @@ class BaseHead(nn.Module):
         return logits
 
 
-def split_stem(base: Any, key: str, sample: Batch, extra: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
+def split_stem(base: Any, key: str, sample: Batch, extra: dict[str, bool]) -> tuple[nn.Module, nn.Module]:
     """Return the stem of an encoder, and the encoder without it.
 
     Args:
@@ -150,7 +150,7 @@ def _stem_path(base: Any) -> str:
 
 
 class _Embedder(nn.Module):
-    def __init__(self, stem: nn.Module, key: str, entry: EncoderEntry, options: dict[str, Any]) -> None:
+    def __init__(self, stem: nn.Module, key: str, entry: EncoderEntry, options: dict[str, bool]) -> None:
         super().__init__()
         self.stem = stem
         self.key = key
@@ -173,10 +173,10 @@ class _Encoder(nn.Module):
     def __init__(
         self,
         base: nn.Module,
-        outputs: Mapping[str, Callable[[Tensor], Any]],
+        outputs: Mapping[str, Callable[[Tensor], object]],
         key: str,
         shape: tuple[int, ...],
-        extra: dict[str, Any],
+        extra: dict[str, bool],
     ) -> None:
         """Replace the first modules.
 
@@ -224,13 +224,13 @@ def _split_frames(base: Any, key: str, sample: Batch) -> tuple[nn.Module, nn.Mod
     with torch.no_grad():
         output = base.feature_projection(base.feature_extractor(value.to(base.device)).transpose(1, 2))
     gives_pair = isinstance(output, tuple)
-    outputs: dict[str, Callable[[Tensor], Any]] = {
+    outputs: dict[str, Callable[[Tensor], object]] = {
         "feature_extractor": lambda tokens: tokens.transpose(1, 2),
         "feature_projection": lambda tokens: (tokens, tokens) if gives_pair else tokens,
     }
     encoder = _Encoder(base, outputs, key, (1,), layers)
     # In training mode the library would mask frames at random, by NumPy's global random numbers.
-    config: Any = copy.copy(base.config)
+    config = copy.copy(base.config)
     config.apply_spec_augment = False
     encoder.model.config = config
     return _FrameEmbedder(base, key), encoder
@@ -252,7 +252,7 @@ class _FrameEmbedder(nn.Module):
 def _split_spectrogram(base: Any, key: str, sample: Batch) -> tuple[nn.Module, nn.Module]:
     """Split an encoder like Whisper's: two convolutions over the frames of a spectrogram, then positions and blocks."""
     shape = tuple(model_arguments(sample, key)[key].shape[1:])
-    outputs: dict[str, Callable[[Tensor], Any]] = {
+    outputs: dict[str, Callable[[Tensor], object]] = {
         "conv1": lambda tokens: _unread(tokens, shape),
         "conv2": lambda tokens: tokens.transpose(1, 2),
     }

@@ -1,7 +1,7 @@
 """Transformers models before they are loaded: their files and the records to load them from. This needs no torch."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -102,10 +102,10 @@ class ModelFiles:
         groups = [(*WEIGHTS[0], SHARDS[0]), (*WEIGHTS[1], SHARDS[1])]
         return repository.find_or_fetch(find, groups, f"weights of {self.name}", "pass a file or folder to `weights`")
 
-    def fingerprint(self, *, weights: bool = True) -> dict[str, Any]:
+    def fingerprint(self, *, weights: bool = True) -> dict[str, object]:
         """Return digests of all files that decide the outputs, and the revision if the files are from the hub."""
         folder = self.configuration_folder()
-        record: dict[str, Any] = {
+        record: dict[str, object] = {
             "files": {
                 name: file_digest(folder / name)
                 for name in ("config.json", *TOKENIZER, *PREPROCESSING)
@@ -205,7 +205,7 @@ class HfSpec:
         )
 
 
-def configured_architecture(configuration: dict[str, Any], folder: Path) -> str:
+def configured_architecture(configuration: Mapping[str, object], folder: Path) -> str:
     """Return the name of the class in a transformers configuration.
 
     Args:

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from modgap.errors import InputError, UsageError
 from modgap.sources.hf.parts import BaseHead, Encoded, Logits, encoded_tokens, encoder_path
 from modgap.sources.hf.spec import VOCABULARIES, HfSpec, input_size_error
-from modgap.sources.inputs import TextInput, masked_mean
+from modgap.sources.inputs import Batch, TextInput, masked_mean
 from modgap.sources.source import Parts, Source
 from modgap.sources.splitting import Pooled, module_path, outputs_agree, replace_modules, verify_parts
 from modgap.storage.damaged_files import one_line_errors
@@ -89,13 +89,9 @@ def text_source(spec: HfSpec, model: Any, family: str, input_size: int | None) -
         return verify_parts(split_model, full_model, source_input.batch(SAMPLES, model.device), spec.name)
 
     names = _class_names(model, family, tokenizer)
-    return Source(full_model, source_input, names, False, split, features, _notes(family))
-
-
-def _notes(family: str) -> tuple[tuple[str, str], ...]:
-    if family in (*LANGUAGE_MODELS, "token classification"):
-        return (("logits", "mean over the text's positions without special tokens and padding"),)
-    return ()
+    note = ("logits", "mean over the text's positions without special tokens and padding")
+    notes = (note,) if family in (*LANGUAGE_MODELS, "token classification") else ()
+    return Source(full_model, source_input, names, False, split, features, notes)
 
 
 def tokenizer_of(spec: HfSpec) -> Any:
@@ -143,14 +139,14 @@ def _class_names(model: Any, family: str, tokenizer: Any) -> tuple[str, ...]:
 
 
 def _model_and_head(
-    model: Any, family: str, base: str, tokenizer: Any, features: Callable[[Any], Tensor]
+    model: Any, family: str, base: str, tokenizer: Any, features: Callable[[Batch], Tensor]
 ) -> tuple[nn.Module, Callable[[], nn.Module]]:
     """Return the model from a batch to logits, and a function that builds the head."""
     if family == "encoder":
         return Pooled(features, model), lambda: Pooled(_pooled)
     if family == "sequence classification":
         return Logits(model, "input_ids"), lambda: BaseHead(model, base)
-    body, last = _separate_last_layer(model) if family in LANGUAGE_MODELS else (model, None)
+    body, last = _separate_last_layer(model) if family in LANGUAGE_MODELS else (model, nn.Identity())
     special = _special_ids(tokenizer)
     return _PositionMean(body, last, special), lambda: _PositionMeanHead(BaseHead(body, base), last)
 
@@ -159,7 +155,7 @@ def _pooled(features: Encoded) -> Tensor:
     return masked_mean(features.output.last_hidden_state, features.arguments.get("attention_mask"))
 
 
-def _special_ids(tokenizer: Any) -> tuple[int, ...]:
+def _special_ids(tokenizer: object) -> tuple[int, ...]:
     """Return the tokens for beginning, end, separator and padding. Unknown words and masks count as content."""
     names = ("cls_token_id", "sep_token_id", "pad_token_id", "bos_token_id", "eos_token_id")
     return tuple(sorted({number for name in names if (number := getattr(tokenizer, name, None)) is not None}))
@@ -173,7 +169,7 @@ def _content_mask(batch: Mapping[str, Tensor], special: tuple[int, ...]) -> Tens
     return torch.where(content.any(dim=1, keepdim=True), content, present)
 
 
-def _separate_last_layer(model: Any) -> tuple[nn.Module, nn.Module | None]:
+def _separate_last_layer(model: Any) -> tuple[nn.Module, nn.Module]:
     """Return a masked language model without its last layer, and that layer.
 
     The last layer is linear, so the mean over positions can be computed before it, which saves its product with each
@@ -182,7 +178,7 @@ def _separate_last_layer(model: Any) -> tuple[nn.Module, nn.Module | None]:
     last = model.get_output_embeddings()
     path = module_path(model, last) if isinstance(last, nn.Linear) else None
     if path is None:
-        return model, None
+        return model, nn.Identity()
     body = replace_modules(model, {path: nn.Identity()})
     ids = torch.arange(3, device=model.device)[None]
     with torch.no_grad():
@@ -190,14 +186,14 @@ def _separate_last_layer(model: Any) -> tuple[nn.Module, nn.Module | None]:
             expected = model(input_ids=ids).logits
             composed = last(body(input_ids=ids).logits)
         except (RuntimeError, TypeError, ValueError):
-            return model, None
-    return (body, last) if outputs_agree(composed, expected) else (model, None)
+            return model, nn.Identity()
+    return (body, last) if outputs_agree(composed, expected) else (model, nn.Identity())
 
 
 class _PositionMean(nn.Module):
     """A module from a batch to logits averaged over the positions of content."""
 
-    def __init__(self, model: nn.Module, last: nn.Module | None, special: tuple[int, ...]) -> None:
+    def __init__(self, model: nn.Module, last: nn.Module, special: tuple[int, ...]) -> None:
         super().__init__()
         self.model = model
         self.last = last
@@ -205,21 +201,19 @@ class _PositionMean(nn.Module):
         self.eval()
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        model: Any = self.model
-        mean = masked_mean(model(**batch).logits, _content_mask(batch, self.special))
-        logits: Tensor = mean if self.last is None else self.last(mean)
+        mean = masked_mean(self.model(**batch).logits, _content_mask(batch, self.special))
+        logits: Tensor = self.last(mean)
         return logits
 
 
 class _PositionMeanHead(nn.Module):
-    def __init__(self, head: BaseHead, last: nn.Module | None) -> None:
+    def __init__(self, head: BaseHead, last: nn.Module) -> None:
         super().__init__()
         self.head = head
         self.last = last
 
     def forward(self, features: Encoded) -> Tensor:
-        mean = masked_mean(self.head(features), features.averaged)
-        logits: Tensor = mean if self.last is None else self.last(mean)
+        logits: Tensor = self.last(masked_mean(self.head(features), features.averaged))
         return logits
 
 

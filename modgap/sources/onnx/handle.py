@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -44,7 +44,7 @@ class OnnxFile:
         path = self.file.path(pretrained_name(self.name)) if isinstance(self.file, PackageFile) else self.file
         return path, self.description or read_description(_sidecar(path), path)
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self) -> dict[str, object]:
         """Return the checksums of the model's files and of its description, the seed, and the versions of libraries."""
         path, description = self._read()
         _require_converter()

@@ -23,11 +23,6 @@ def lp_normalization(x: Tensor, *, axis: int = -1, p: int = 2) -> Tensor:
     return functional.normalize(x, p, axis)
 
 
-def mish(x: Tensor) -> Tensor:
-    """Return x tanh(softplus(x))."""
-    return functional.mish(x)
-
-
 def space_to_depth(x: Tensor, *, blocksize: int) -> Tensor:
     """Move blocks of pixels to channels: (B, C, H, W) to (B, C blocksize^2, H / blocksize, W / blocksize)."""
     blocks = torch.unflatten(torch.unflatten(x, 3, (-1, blocksize)), 2, (-1, blocksize))
@@ -42,7 +37,7 @@ def thresholded_relu(x: Tensor, *, alpha: float = 1.0) -> Tensor:
 OPERATIONS: dict[str, tuple[int, Callable[..., Tensor]]] = {
     "GlobalMaxPool": (1, global_max_pool),
     "LpNormalization": (1, lp_normalization),
-    "Mish": (18, mish),
+    "Mish": (18, functional.mish),
     "SpaceToDepth": (13, space_to_depth),
     "ThresholdedRelu": (10, thresholded_relu),
 }

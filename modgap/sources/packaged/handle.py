@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from modgap.errors import UsageError
 from modgap.process.installed_packages import installed_library_version
@@ -41,7 +40,7 @@ class PackagedModel:
         """
         return self.weights or self.package.path(self.name)
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self) -> dict[str, object]:
         """Return the architecture, the checksum of the weights or their seed, and the version of torch."""
         random = self.control_seed is not None
         return {

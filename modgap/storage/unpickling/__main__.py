@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,7 +23,7 @@ GZIP_SIGNATURE = b"\x1f\x8b"
 NPY_SIGNATURE = b"\x93NUMPY"
 
 Limits = dict[str, int]
-Job = dict[str, Any]
+Job = dict[str, str]
 
 
 def max_unzipped_size(stream: BinaryIO, limits: Limits) -> int:
@@ -65,14 +66,13 @@ def skip_npy_header(stream: BinaryIO) -> tuple[int, ...] | None:
         return None
     # NumPy has no type annotations for these functions.
     read_magic: Any = np.lib.format.read_magic
-    read_header: dict[tuple[int, int], Any] = {
+    read_header: dict[tuple[int, int], Callable[[BinaryIO], tuple[tuple[int, ...], bool, np.dtype]]] = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }
     version = read_magic(stream)
     if version not in read_header:
         raise RejectedPickleError(f"it is a .npy file of the unsupported version {version}")
-    shape: tuple[int, ...]
     shape, _, dtype = read_header[version](stream)
     if dtype != np.dtype(object):
         raise RejectedPickleError(f"it is a .npy file of {dtype}, which contains no pickle")
@@ -90,11 +90,11 @@ class AuditGuard:
         self._is_active = False
         sys.addaudithook(self._on_event)
 
-    def _on_event(self, event: str, _args: tuple[Any, ...]) -> None:
+    def _on_event(self, event: str, _args: tuple[object, ...]) -> None:
         if self._is_active:
             raise RejectedPickleError(f"it causes {event}")
 
-    def load(self, unpickler: Unpickler) -> Any:
+    def load(self, unpickler: Unpickler) -> object:
         """Run a pickle with the hook active."""
         self._is_active = True
         try:

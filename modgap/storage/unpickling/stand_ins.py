@@ -47,9 +47,9 @@ class Array:
         self.value = value
         self.scalar = scalar
         self.shape: tuple[int, ...] = ()
-        self.items: list[Any] | None = None
+        self.items: list[object] | None = None
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         """Set the content from NumPy's (version, shape, dtype, Fortran order, data); possible once."""
         if self.value is not None or self.items is not None or not isinstance(state, tuple) or len(state) not in (4, 5):
             raise RejectedPickleError("it builds an array from something that is not the content of an array")
@@ -91,23 +91,25 @@ class DType:
         return np.dtype(f"{prefix}{self.code}")
 
 
-def to_text(value: Any) -> str | None:
+def to_text(value: object) -> str | None:
     """Return a name in a pickle as text, also if Python 2 wrote it as bytes. None if it is neither."""
     if isinstance(value, bytes):
         return value.decode("latin-1")
     return value if isinstance(value, str) else None
 
 
-def check_shape(shape: Any) -> tuple[int, ...]:
+def check_shape(shape: object) -> tuple[int, ...]:
     """Return a shape if it is a short tuple of integers in range; raise RejectedPickleError otherwise."""
-    are_sizes = isinstance(shape, tuple) and all(type(size) is int and 0 <= size < MAX_AXIS_SIZE for size in shape)
-    if not are_sizes or len(shape) > MAX_DIMENSIONS:
-        raise RejectedPickleError("it has an array whose shape is not a short tuple of non-negative integers")
-    checked: tuple[int, ...] = shape
-    return checked
+    if (
+        isinstance(shape, tuple)
+        and len(shape) <= MAX_DIMENSIONS
+        and all(type(size) is int and 0 <= size < MAX_AXIS_SIZE for size in shape)
+    ):
+        return shape
+    raise RejectedPickleError("it has an array whose shape is not a short tuple of non-negative integers")
 
 
-def array_from_bytes(data: Any, dtype: Any, shape: Any, *, fortran: bool) -> np.ndarray:
+def array_from_bytes(data: object, dtype: object, shape: object, *, fortran: bool) -> np.ndarray:
     """Return the array with this content; raise RejectedPickleError unless its shape and type need as many bytes."""
     if not isinstance(dtype, DType) or dtype.code == "O" or not isinstance(data, bytes | bytearray):
         raise RejectedPickleError("it has an array whose content is not bytes of a number or string type")
@@ -124,11 +126,11 @@ class StandIn:
 
     __slots__ = ("_call",)
 
-    def __init__(self, call: Callable[..., Any]) -> None:
+    def __init__(self, call: Callable[..., object]) -> None:
         """Bind the name to a function."""
         self._call = call
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: object) -> object:
         """Call the function with the pickle's arguments."""
         try:
             return self._call(*args)
@@ -137,34 +139,34 @@ class StandIn:
                 "it calls a constructor with arguments that the constructor does not take"
             ) from None
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         """Raise RejectedPickleError, because pickles must not change stand-ins."""
         raise RejectedPickleError("it tries to change a constructor")
 
 
-def refuse_call(*_args: Any) -> None:
+def refuse_call(*_args: object) -> None:
     """Stand in for numpy.ndarray, which plain data names as the class of an array but never calls."""
     raise RejectedPickleError("it calls numpy.ndarray")
 
 
-def reconstruct(subtype: Any, _shape: Any, _code: Any) -> Array:
+def reconstruct(subtype: object, _shape: object, _code: object) -> Array:
     """Stand in for numpy's _reconstruct."""
     if subtype is not NDARRAY:
         raise RejectedPickleError("it has an array of another class than numpy.ndarray")
     return Array()
 
 
-def frombuffer(data: Any, dtype: Any, shape: Any, order: Any) -> Array:
+def frombuffer(data: object, dtype: object, shape: object, order: object) -> Array:
     """Stand in for numpy's _frombuffer."""
     return Array(array_from_bytes(data, dtype, shape, fortran=to_text(order) == "F"))
 
 
-def scalar(dtype: Any, data: Any) -> Array:
+def scalar(dtype: object, data: object) -> Array:
     """Stand in for numpy's scalar."""
     return Array(array_from_bytes(data, dtype, (), fortran=False), scalar=True)
 
 
-def make_dtype(code: Any, *_flags: Any) -> DType:
+def make_dtype(code: object, *_flags: object) -> DType:
     """Stand in for numpy.dtype."""
     name = to_text(code)
     if name is None or not DTYPE_CODE.fullmatch(name):
@@ -187,17 +189,17 @@ class CopyBudget:
         if self._remaining < 0:
             raise RejectedPickleError("it copies its own content over and over")
 
-    def latin1(self, string: Any, encoding: Any) -> bytes:
+    def latin1(self, string: object, encoding: object) -> bytes:
         """Stand in for _codecs.encode, by which protocol 2 stores bytes."""
         if not isinstance(string, str) or to_text(encoding) != "latin1":
             raise RejectedPickleError("it encodes something that is not bytes")
         self._spend(len(string))
         return string.encode("latin-1")
 
-    def container(self, kind: Callable[..., Any]) -> Callable[..., Any]:
+    def container(self, kind: Callable[..., object]) -> Callable[..., object]:
         """Return a stand-in for a container type: empty, or filled from one list, tuple or set."""
 
-        def build(items: Any = ()) -> Any:
+        def build(items: Any = ()) -> object:
             if type(items) not in (list, tuple, set, frozenset):
                 raise RejectedPickleError("it fills a container from something that is not a container")
             self._spend(len(items))
@@ -247,7 +249,7 @@ class Unpickler(pickle.Unpickler):
         super().__init__(stream, encoding="bytes")
         self._stand_ins = bind_names(COPIES_PER_BYTE * size)
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> StandIn:
         """Return the stand-in of a name; raise RejectedPickleError if the name is not allowed."""
         try:
             return self._stand_ins[module, name]
@@ -255,6 +257,6 @@ class Unpickler(pickle.Unpickler):
             shown = [ascii(part)[1:-1][:MAX_NAME_LENGTH] for part in (module, name)]
             raise RejectedPickleError(f"it names {'.'.join(shown)}") from None
 
-    def persistent_load(self, _pid: Any) -> Any:
+    def persistent_load(self, _pid: object) -> object:
         """Raise RejectedPickleError, because plain data has no persistent ids."""
         raise RejectedPickleError("it has persistent ids")

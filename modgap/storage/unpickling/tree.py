@@ -34,12 +34,12 @@ class Tree:
             max_depth: Largest depth of nesting.
         """
         self.arrays: list[np.ndarray] = []
-        self._node_of_array: dict[int, list[Any]] = {}
+        self._node_of_array: dict[int, list[object]] = {}
         self._n_nodes = 0
         self._max_nodes = max_nodes
         self._max_depth = max_depth
 
-    def encode(self, value: Any, depth: int = 0) -> Any:
+    def encode(self, value: object, depth: int = 0) -> object:
         """Return the JSON of a value: the value itself, or a list that starts with its kind.
 
         Raises:
@@ -56,7 +56,7 @@ class Tree:
             return value
         return self._encode_compound(value, depth + 1)
 
-    def _encode_compound(self, value: Any, depth: int) -> list[Any]:
+    def _encode_compound(self, value: Any, depth: int) -> list[object]:
         if isinstance(value, bytes | bytearray):
             return ["bytes", value.decode("latin-1")]
         if isinstance(value, Array):
@@ -71,7 +71,7 @@ class Tree:
             return [type(value).__name__, [self.encode(item, depth) for item in value]]
         raise RejectedPickleError(f"it has an object of type {type(value).__name__}")
 
-    def _encode_array(self, array: Array, depth: int) -> list[Any]:
+    def _encode_array(self, array: Array, depth: int) -> list[object]:
         if array.items is not None:
             # A pickle can add objects to the list after the array took it.
             if len(array.items) != math.prod(array.shape):
@@ -105,7 +105,7 @@ def to_plain_array(array: np.ndarray) -> np.ndarray:
 def write(path: Path, arrays: list[np.ndarray], metadata: dict[str, str]) -> None:
     """Write a new safetensors file of numbered arrays, in descending order of alignment, so that all are aligned."""
     order = sorted(range(len(arrays)), key=lambda i: -arrays[i].dtype.alignment)
-    fields: dict[str, Any] = {"__metadata__": metadata}
+    fields: dict[str, object] = {"__metadata__": metadata}
     offset = 0
     for number in order:
         array = arrays[number]

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
 from modgap.errors import InputError, format_bytes
 from modgap.storage.damaged_files import RawContent
@@ -65,7 +65,7 @@ class ArchiveEntry:
     name: str
     is_folder: bool
     size: int | None
-    open: Callable[[], Any]
+    open: Callable[[], contextlib.AbstractContextManager[_Readable]]
     special: str = ""
 
     def check_kind(self) -> None:

@@ -49,7 +49,7 @@ def copy_path(manifest: Manifest, files: Files) -> Path:
     return data_folder() / "converted" / f"{manifest.name}-{cache_key({'files': originals})[:12]}.safetensors"
 
 
-def copy_record(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+def copy_record(fingerprint: Mapping[str, Any]) -> dict[str, object]:
     """Return the record of all that determines a copy: the originals, and the steps that turn them into arrays.
 
     Args:
@@ -123,22 +123,6 @@ def is_current(path: Path, fingerprint: Mapping[str, Any]) -> bool:
         return False
 
 
-def find_damage(manifest: Manifest, files: Files) -> str | None:
-    """Read the content of a target's converted copy and compare it with its checksum.
-
-    Returns:
-        A message about the damage; None when there is none, or no copy.
-    """
-    path = copy_path(manifest, files)
-    if not path.is_file():
-        return None
-    try:
-        read_array_file(path).verify()
-    except (OSError, ValueError) as error:
-        return f"damaged: {path}: {error}"
-    return None
-
-
 def _read_table(file: ArrayFile, argument: str) -> Table:
     kinds = file.metadata["kinds"]
     streams: dict[str, Any] = {}
@@ -198,7 +182,7 @@ class _MappedSamples:
                 f"modgap data convert {self.argument}"
             ) from error
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {"file": self.file, "name": self.name, "argument": self.argument}
 
 

@@ -9,7 +9,8 @@ from itertools import islice
 from pathlib import Path
 
 from modgap.errors import InputError, Progress
-from modgap.targets.download.converted_copy import find_damage
+from modgap.storage.array_file import read_array_file
+from modgap.targets.download.converted_copy import copy_path
 from modgap.targets.download.data_directory import (
     ExpectedFile,
     compute_checksums,
@@ -71,8 +72,12 @@ def verify(manifest: Manifest, data_dir: Path, progress: Progress | None = None)
     originals = defaultdict(list)
     for file in manifest.files:
         originals[file.role].append(locate_file(file, manifest, data_dir))
-    if damage := find_damage(manifest, originals):
-        result.faults.append(damage)
+    copy = copy_path(manifest, originals)
+    if copy.is_file():
+        try:
+            read_array_file(copy).verify()
+        except (OSError, ValueError) as error:
+            result.faults.append(f"damaged: {copy}: {error}")
     return result
 
 

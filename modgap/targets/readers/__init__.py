@@ -57,7 +57,7 @@ def _module(name: str) -> Any:
         raise unknown_name("reader", name, [*modules, *plugins])
     entry = plugins[name]
 
-    def check(_name: str, reader: Any) -> Any:
+    def check(_name: str, reader: object) -> object:
         if not callable(getattr(reader, "read", None)):
             raise TypeError(f"{entry.value} has no function read")
         return reader

@@ -20,6 +20,8 @@ from modgap.targets.splits import hold_out_validation, split_numbers
 HDF5_SUFFIXES = (".h5", ".hdf5")
 CHANNEL_COUNTS = (1, 3, 4)
 """Numbers of channels of usual images."""
+Stored = Sequence[tuple[str, Mapping[str, np.ndarray], Path]]
+"""For each split, or for all data, the split, the arrays by name, and their file."""
 
 
 def read(
@@ -90,7 +92,7 @@ def read(
     return _with_labels(table, labels, path, regression)
 
 
-def _arrays_of_split(files: Mapping[str, Sequence[Path]], split: str) -> dict[str, Any]:
+def _arrays_of_split(files: Mapping[str, Sequence[Path]], split: str) -> dict[str, np.ndarray]:
     """Return the arrays of the file of one split, which must not define splits itself."""
     path = single_file(files, split)
     if has_suffix(path, (".npy",)) and path.is_file():
@@ -147,7 +149,7 @@ def check_array_names(names: Collection[str], expected: Sequence[str], path: Pat
         raise InputError(f"{message} It has: {', '.join(sorted(names)) or 'no arrays'}. {hint}".rstrip())
 
 
-def _stored_splits(arrays: Mapping[str, Any], name: str | None, n_samples: int, path: Path) -> np.ndarray | None:
+def _stored_splits(arrays: Mapping[str, np.ndarray], name: str | None, n_samples: int, path: Path) -> np.ndarray | None:
     """Return the index into SPLITS of each sample, from the array of this name."""
     if name is None and "splits" not in arrays:
         return None
@@ -166,7 +168,7 @@ def _stored_splits(arrays: Mapping[str, Any], name: str | None, n_samples: int, 
     return codes.astype(np.int64)
 
 
-def _masks(stored: Sequence[tuple[str, Mapping[str, Any], Path]], labels: Sequence[np.ndarray]) -> Samples | None:
+def _masks(stored: Stored, labels: Sequence[np.ndarray]) -> Samples | None:
     parts = _arrays_in_all(stored, "masks")
     if parts is None:
         return None
@@ -176,7 +178,7 @@ def _masks(stored: Sequence[tuple[str, Mapping[str, Any], Path]], labels: Sequen
     return _joined([ArraySamples(part) for part in parts])
 
 
-def _arrays_in_all(stored: Sequence[tuple[str, Mapping[str, Any], Path]], name: str) -> list[Any] | None:
+def _arrays_in_all(stored: Stored, name: str) -> list[np.ndarray] | None:
     """Return an array of each file; None if no file has it."""
     having = [path for _, arrays, path in stored if name in arrays]
     if having and len(having) < len(stored):

@@ -4,9 +4,8 @@ import difflib
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -27,7 +26,9 @@ from modgap.targets.samples import SPLITS, ArraySamples, Samples, Table, TextSam
 from modgap.targets.splits import split_numbers
 
 if TYPE_CHECKING:
-    from pandas import DataFrame, Series
+    from pandas import DataFrame
+
+    from modgap.targets.data_frames import Column
 
 SPLIT_NAME = "split"
 """Name of the column that says which split a sample belongs to."""
@@ -42,22 +43,6 @@ GROUP_NAMES = re.compile(
 """Names of columns that suggest groups of samples, which would reveal labels if they were read as values."""
 
 log = logging.getLogger("modgap")
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """Names of the columns that are not values."""
-
-    label: str
-    series: str | None
-    time: str | None
-    group: str | None
-    split: str | None
-
-    @property
-    def names(self) -> list[str]:
-        """Names of those that are set."""
-        return [name for name in (self.label, self.series, self.time, self.group, self.split) if name]
 
 
 def read(
@@ -115,19 +100,18 @@ def read(
     if files.keys().isdisjoint(("data", *SPLITS)):
         raise KeyError("data")
     located = data_files(files)
-    paths = [path for _, path in located]
-    first_path = paths[0]
+    first_path = located[0][1]
     if database_table is None:
-        parts = [read_named_frame(path, label_column, group_column, missing_labels) for path in paths]
+        parts = [read_named_frame(path, label_column, group_column, missing_labels) for _, path in located]
     else:
         selected = [name for name in (label_column, group_column, *(columns or ())) if name is not None]
-        parts = [read_database(path, database_table, selected) for path in paths]
+        parts = [read_database(path, database_table, selected) for _, path in located]
     label = find_label_column(parts[0].columns, label_column, first_path)
     frame = _concatenate(parts)
     is_feature = columns is not None and SPLIT_NAME in columns
     split = split_column or (SPLIT_NAME if SPLIT_NAME in frame.columns and not is_feature else None)
-    purposes = _Columns(label, series_column, time_column, group_column, split)
-    used_columns = [*purposes.names, *([text_column] if kind == "text" else [])]
+    purposes = [name for name in (label, series_column, time_column, group_column, split) if name]
+    used_columns = [*purposes, *([text_column] if kind == "text" else [])]
     _check_columns(frame, used_columns)
     if columns is not None:
         frame = _select_columns(frame, used_columns, columns)
@@ -139,26 +123,30 @@ def read(
     if kind == "series" and series_column is None:
         _warn_about_time_column(frame, purposes, first_path)
     if kind != "text":
-        _warn_about_group_columns(frame, purposes, first_path)
+        _warn_about_group_columns(frame, purposes, first_path, has_groups=bool(group_column))
     codes = split_codes((code, len(part)) for (code, _), part in zip(located, parts, strict=True))
     if split is not None:
         if codes is not None:
             raise InputError(f"{first_path} has a column {split}, but the files define the splits. Remove the column.")
         codes = split_column_codes(frame[split], first_path)
-    values = None
     if kind == "text":
         rows = np.arange(len(frame))
         samples: Samples = TextSamples(frame[text_column].astype(str).tolist())
     else:
-        rows, samples = _read_values(frame, purposes, missing_values)
-        values = tuple(str(name) for name in frame.columns if name not in purposes.names)
-    labels, classes, targets = read_labels(frame[purposes.label].iloc[rows], label_type, regression)
+        rows, values = _read_values(frame.drop(columns=purposes), missing_values)
+        samples = ArraySamples(values[:, None])
+        if series_column is not None:
+            constant = [name for name in (label, group_column, split) if name]
+            first_rows, samples = long_series(frame.iloc[rows], values, series_column, time_column, constant)
+            rows = rows[first_rows]
+    labels, classes, targets = read_labels(frame[label].iloc[rows], label_type, regression)
     groups = {group_column: read_groups(frame[group_column].iloc[rows], label_type)} if group_column else None
+    value_columns = None if kind == "text" else tuple(str(name) for name in frame.columns if name not in purposes)
     splits = None if codes is None else codes[rows]
     names = None if len(rows) == len(frame) else [str(row) for row in rows]
     if series_column is not None:
         names = [str(name) for name in frame[series_column].iloc[rows]]
-    return Table(samples, labels, classes, splits, groups, targets, columns=values, names=names)
+    return Table(samples, labels, classes, splits, groups, targets, columns=value_columns, names=names)
 
 
 def read_named_frame(
@@ -178,8 +166,8 @@ def read_named_frame(
     return frame
 
 
-def _warn_about_time_column(frame: "DataFrame", columns: _Columns, path: Path) -> None:
-    suspects = [name for name in frame.columns if str(name).lower() in TIME_NAMES and name not in columns.names]
+def _warn_about_time_column(frame: "DataFrame", purposes: Sequence[str], path: Path) -> None:
+    suspects = [name for name in frame.columns if str(name).lower() in TIME_NAMES and name not in purposes]
     if suspects:
         text = (
             "every row of %s is read as one series, with column %r among its values. If rows are moments of longer "
@@ -189,10 +177,10 @@ def _warn_about_time_column(frame: "DataFrame", columns: _Columns, path: Path) -
         log.warning(text, path, str(suspects[0]), str(suspects[0]))
 
 
-def _warn_about_group_columns(frame: "DataFrame", columns: _Columns, path: Path) -> None:
-    for name in [name for name in frame.columns if name not in columns.names]:
+def _warn_about_group_columns(frame: "DataFrame", purposes: Sequence[str], path: Path, *, has_groups: bool) -> None:
+    for name in [name for name in frame.columns if name not in purposes]:
         if GROUP_NAMES.fullmatch(str(name)) and frame[name].dtype.kind in "iu" and not frame[name].is_unique:
-            way_out = "remove the column" if columns.group else f'pass `custom_data={{"group": {str(name)!r}}}`'
+            way_out = "remove the column" if has_groups else f'pass `custom_data={{"group": {str(name)!r}}}`'
             text = (
                 "The column %r of %s is read as a value of each sample, and can reveal the labels. If it says which "
                 "samples belong together, %s."
@@ -258,15 +246,12 @@ def _select_columns(frame: "DataFrame", purposes: Sequence[str], columns: Sequen
     return frame[[name for name in frame.columns if str(name) in columns or name in purposes]]
 
 
-def _read_values(
-    frame: "DataFrame", columns: _Columns, missing: Literal["refuse", "keep", "drop"]
-) -> tuple[np.ndarray, Samples]:
-    """Return the first row of each sample, and the samples."""
-    features = frame.drop(columns=columns.names)
+def _read_values(features: "DataFrame", missing: Literal["refuse", "keep", "drop"]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of the rows that are read, and their values (rows, columns)."""
     values = _numbers(features, missing)
     names = list_names(features.columns)
     log.info("%s: %s.", count(len(features.columns), "column of values", "columns of values"), names)
-    rows = np.arange(len(frame))
+    rows = np.arange(len(features))
     if missing == "drop":
         complete = np.isfinite(values).all(axis=1)
         if not complete.any():
@@ -275,13 +260,9 @@ def _read_values(
                 'Pass `custom_data={"fill": "mean"}` or `custom_data={"fill": "median"}`.'
             )
         if not complete.all():
-            log.info("%s with missing cells are left out.", f"{int((~complete).sum()):,} of {len(frame):,} rows")
-        rows, values, frame = rows[complete], values[complete], frame[complete]
-    if columns.series is None:
-        return rows, ArraySamples(values[:, None])
-    constant = [name for name in (columns.label, columns.group, columns.split) if name]
-    first_rows, series = long_series(frame, values, columns.series, columns.time, constant)
-    return rows[first_rows], series
+            log.info("%s with missing cells are left out.", f"{int((~complete).sum()):,} of {len(features):,} rows")
+        rows, values = rows[complete], values[complete]
+    return rows, values
 
 
 def _numbers(frame: "DataFrame", on_missing: Literal["refuse", "keep", "drop"]) -> np.ndarray:
@@ -337,7 +318,7 @@ def long_series(
     return first_rows, tuple(np.ascontiguousarray(part.T) for part in np.split(values[order], cuts))
 
 
-def split_column_codes(column: "Series[Any]", path: Path) -> np.ndarray:
+def split_column_codes(column: "Column", path: Path) -> np.ndarray:
     """Return the index into SPLITS of each row, from a column that names the splits.
 
     Raises:
@@ -349,7 +330,7 @@ def split_column_codes(column: "Series[Any]", path: Path) -> np.ndarray:
 
 
 def read_labels(
-    column: "Series[Any]",
+    column: "Column",
     label_type: Literal["text", "number"] | None = None,
     regression: bool | None = None,
 ) -> tuple[np.ndarray | None, list[str] | None, Samples | None]:
@@ -377,7 +358,7 @@ def read_labels(
     return numbered.numbers, list(numbered.names), None
 
 
-def read_groups(column: "Series[Any]", label_type: Literal["text", "number"] | None = None) -> np.ndarray:
+def read_groups(column: "Column", label_type: Literal["text", "number"] | None = None) -> np.ndarray:
     """Return the name of each sample's group, shape (N,), or the values of columns that are not text.
 
     Args:
@@ -393,7 +374,7 @@ def read_groups(column: "Series[Any]", label_type: Literal["text", "number"] | N
     return numbered.values
 
 
-def _spelling_hint(column: "Series[Any]") -> str:
+def _spelling_hint(column: "Column") -> str:
     return (
         f'Or pass `custom_data={{"label_type": "number"}}` to read spellings of one number in column '
         f"{str(column.name)!r} as one name, or "
@@ -401,7 +382,7 @@ def _spelling_hint(column: "Series[Any]") -> str:
     )
 
 
-def _whole_numbers(column: "Series[Any]") -> "Series[Any]":
+def _whole_numbers(column: "Column") -> "Column":
     """Return a column of floats as integers if all are whole, else as it is."""
     if not np.equal(np.mod(column, 1), 0).all():
         return column

@@ -134,10 +134,8 @@ def _parse_fields(options: dict[str, Any], name: str, time_stride: int, space_st
         )
     if min(time_stride, space_stride) < 1:
         raise InputError(f"expected time_stride and space_stride of at least 1, got {time_stride} and {space_stride}")
-    values: dict[str, Any] = {
-        key: tuple(value) if key in ("names", "channels") else value for key, value in options.items()
-    }
-    return Fields(**values, time_stride=time_stride, space_stride=space_stride)
+    channels = tuple(options["channels"]) if "channels" in options else None
+    return Fields(tuple(options["names"]), axes, options.get("frame", 0), channels, time_stride, space_stride)
 
 
 def _dataset(group: "h5py.Group", name: str) -> "h5py.Dataset":

@@ -48,7 +48,7 @@ def read(files: Mapping[str, Sequence[Path]], *, kind: Literal["image", "series"
     return Table(ArraySamples(samples), splits=codes, targets=targets)
 
 
-def load_dictionary(path: Path) -> dict[Any, Any]:
+def load_dictionary(path: Path) -> dict[object, Any]:
     """Return the dictionary that a file contains. Tensors and plain values are read, nothing else is unpickled.
 
     Raises:
@@ -58,7 +58,7 @@ def load_dictionary(path: Path) -> dict[Any, Any]:
 
     check_memory(path, path.stat().st_size if path.is_file() else 0)
     try:
-        content: Any = torch.load(path, weights_only=True, map_location="cpu")
+        content = torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
         raise InputError(
             f"{path} is broken or has other objects than tensors, which are never unpickled. "

@@ -36,7 +36,7 @@ LATIN1 = 1 << 2
 SYMBOL, PAIRLIST, CALL, STRING, LOGICAL, INTEGER, REAL, STRINGS, LIST, RAW, S4 = 1, 2, 6, 9, 10, 13, 14, 16, 19, 24, 25
 ALTERNATIVE, REFERENCE, NULL = 238, 255, 254
 """Codes of the types of R. An alternative representation is a compact form of a vector, such as 1:100."""
-NUMBERS: dict[int, np.dtype[Any]] = {
+NUMBERS: dict[int, np.dtype] = {
     LOGICAL: np.dtype(">i4"),
     INTEGER: np.dtype(">i4"),
     REAL: np.dtype(">f8"),
@@ -68,7 +68,7 @@ class RVector:
         return [] if attribute is None or not isinstance(attribute.values, list) else list(map(str, attribute.values))
 
 
-def parse_r_object(content: bytes) -> Any:
+def parse_r_object(content: bytes) -> object:
     """Return the object in R's binary format (XDR, versions 2 and 3), without the header of an .rda file.
 
     Raises:
@@ -90,7 +90,7 @@ class _Parser:
         self._n_open_objects = 0
         self._references: list[str] = []
 
-    def parse(self) -> Any:
+    def parse(self) -> object:
         if self._take(2) != b"X\n":
             raise RefusedRDataError("it is not in the binary format of R")
         version, _, _ = self._integer(), self._integer(), self._integer()
@@ -116,7 +116,7 @@ class _Parser:
             raise RefusedRDataError(f"it claims a vector of length {length:,}, which it does not contain")
         return length
 
-    def _item(self, depth: int) -> Any:
+    def _item(self, depth: int) -> object:
         if depth > MAX_DEPTH:
             raise RefusedRDataError(f"its objects are nested more than {MAX_DEPTH} levels deep")
         self._n_items += 1
@@ -124,7 +124,7 @@ class _Parser:
             raise RefusedRDataError(f"it has more than {MAX_ITEMS:,} objects")
         flags = self._integer()
         kind = flags & 0xFF
-        readers: dict[int, Callable[[], Any]] = {
+        readers: dict[int, Callable[[], object]] = {
             NULL: lambda: None,
             SYMBOL: lambda: self._symbol(depth),
             REFERENCE: lambda: self._reference(flags),
@@ -174,9 +174,9 @@ class _Parser:
         encoding = "latin-1" if flags >> 12 & LATIN1 else "utf-8"
         return self._take(self._length(1)).decode(encoding)
 
-    def _pairlist(self, flags: int, depth: int) -> dict[str, Any]:
+    def _pairlist(self, flags: int, depth: int) -> dict[str, object]:
         """Return the items of a list of pairs by their names; those without a name by their numbers."""
-        items: dict[str, Any] = {}
+        items: dict[str, object] = {}
         while flags & 0xFF == PAIRLIST:
             if flags & HAS_ATTRIBUTES:
                 self._item(depth + 1)
@@ -204,7 +204,7 @@ class _Parser:
         return RVector(values, _named_vectors(attributes))
 
 
-def _named_vectors(attributes: Any) -> dict[str, RVector]:
+def _named_vectors(attributes: object) -> dict[str, RVector]:
     items = attributes if isinstance(attributes, dict) else {}
     return {name: value for name, value in items.items() if isinstance(value, RVector)}
 
@@ -253,14 +253,14 @@ def _read_object(files: Mapping[str, Sequence[Path]], name: str) -> RVector:
         return value
 
 
-def _columns(value: Any) -> dict[str, Any]:
+def _columns(value: object) -> dict[str, object]:
     """Return the items of a list of R by their names."""
     if not isinstance(value, RVector) or not isinstance(value.values, list):
         raise RefusedRDataError("it has no list of objects")
     return dict(zip(value.strings("names"), value.values, strict=False))
 
 
-def _select(objects: dict[str, Any], name: str) -> RVector:
+def _select(objects: dict[str, object], name: str) -> RVector:
     value = objects.get(name)
     if not isinstance(value, RVector):
         raise RefusedRDataError(f"it has no object {name!r}. Its objects are: {', '.join(sorted(objects)) or 'none'}")
@@ -406,7 +406,7 @@ def _group_names(vector: RVector, n_samples: int, location: str) -> np.ndarray:
 
 def _vectors(value: RVector, *, nested: bool = False) -> dict[str, RVector]:
     """Return the vectors of a list by their names, or the slots of an S4 object, with the vectors of lists in them."""
-    items: list[Any] = value.values if isinstance(value.values, list) else []
+    items: list[object] = value.values if isinstance(value.values, list) else []
     pairs = value.attributes.items() if value.has_slots else zip(value.strings("names"), items, strict=False)
     vectors = {name: vector for name, vector in pairs if isinstance(vector, RVector)}
     if value.has_slots or nested:

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -59,7 +58,7 @@ def read_series(path: Path) -> Samples:
     return _as_samples([np.asarray(series, np.float64) for series in _load(path)[0]], str(path))
 
 
-def _load(path: Path) -> tuple[Any, Any]:
+def _load(path: Path) -> tuple[Sequence[np.ndarray], np.ndarray]:
     """Return the series (channels, length) of a file, and their labels."""
     try:
         from aeon.datasets import load_from_ts_file
