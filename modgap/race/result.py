@@ -13,9 +13,7 @@ from modgap.race.answer import answer_of_race, difference_of, errors_of_run, hel
 from modgap.race.card import model_card
 from modgap.race.labeled_data import LabeledData, describe_labeled
 from modgap.race.transfer import Race, Tested, steps_of
-from modgap.race.verdict import (
-    kind_of,
-)
+from modgap.race.verdict import kind_of
 from modgap.storage.algorithms import installed_version
 from modgap.storage.atomic_files import write_texts, writing
 from modgap.storage.json_records import format_json, plain_values, with_digest
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from modgap.answers.figures.files import ResultFigure
-    from modgap.race.figures import DrawnRace
 
 RECORD, CARD, STEPS_TABLE = "transfer.json", "card.md", "steps.csv"
 SCHEMA = 1
@@ -101,19 +98,13 @@ class TransferResult(Plotted):
         """
         from modgap.race.figures import race_frame
 
-        return race_frame(self._drawn) if figure is None else self._figure(figure).frame()
+        return race_frame(self) if figure is None else self._figure(figure).frame()
 
     def figures(self) -> "Iterator[ResultFigure]":
         """Yield the figure of everything that was tried, and that of the errors over the time."""
         from modgap.race.figures import planned_figures
 
-        return planned_figures(self._drawn)
-
-    @property
-    def _drawn(self) -> "DrawnRace":
-        from modgap.race.figures import DrawnRace
-
-        return DrawnRace(self.race, self.labeled, self.answer.headline)
+        return planned_figures(self)
 
     def write(self, folder: Path) -> list[Path]:
         """Write transfer.json, steps.csv and card.md to an existing folder, and return their paths."""
