@@ -16,7 +16,7 @@ from modgap.labels.label_space import label_space, validate_class_count
 from modgap.sources import Source, SourceHandle
 from modgap.storage.algorithms import installed_version
 from modgap.storage.cache import cache_key
-from modgap.targets import SPLITS, Samples, Table, Target
+from modgap.targets import SPLITS, Table, Target
 from modgap.targets.splits import stratification_labels, stratified_subset
 
 if TYPE_CHECKING:
@@ -75,7 +75,6 @@ class InferenceSetup:
 
     Attributes:
         source: The model with the requested head.
-        samples: All samples of the target.
         rows: Numbers of the selected samples, shape (N,).
         embedding: Rule by which samples become the source's input.
         device: Device on which the model runs.
@@ -87,7 +86,6 @@ class InferenceSetup:
     """
 
     source: Source
-    samples: Samples
     rows: np.ndarray
     embedding: Embedding
     device: "torch.device"
@@ -103,7 +101,7 @@ class InferenceSetup:
 
         return output_batches(
             self.source,
-            self.samples,
+            self.table.samples,
             self.rows,
             self.embedding,
             device=self.device,
@@ -160,7 +158,6 @@ def set_up_inference(
         raise InputError(f"The labels have {n_classes} classes, but the target names only {n_named}.")
     return InferenceSetup(
         source=source,
-        samples=table.samples,
         rows=rows,
         embedding=embedding,
         device=device,
