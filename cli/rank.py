@@ -20,6 +20,7 @@ from modgap.cli.completion import (
 from modgap.cli.groups import example
 from modgap.cli.options import (
     CUSTOM_DATA_FIELDS,
+    Options,
     batch_size_option,
     check_figure_formats,
     check_minimums,
@@ -383,9 +384,7 @@ def rank(context: click.Context, /, **options: Any) -> int:
         return _rank_one(targets[0], sources, backend, folder, options)
 
 
-def _rank_one(
-    target: str, sources: Sequence[str], backend: "Backend", folder: Path | None, options: Mapping[str, Any]
-) -> int:
+def _rank_one(target: str, sources: Sequence[str], backend: "Backend", folder: Path | None, options: Options) -> int:
     from modgap.ranking.rank import rank as rank_sources
     from modgap.ranking.report import RankingResult
 
@@ -405,7 +404,7 @@ def _rank_one(
 
 
 def _rank_several(
-    targets: Sequence[str], sources: Sequence[str], backend: "Backend", folder: Path | None, options: Mapping[str, Any]
+    targets: Sequence[str], sources: Sequence[str], backend: "Backend", folder: Path | None, options: Options
 ) -> int:
     from modgap.ranking.matrix.rankings import rank_targets, targets_of_names
 
@@ -438,7 +437,7 @@ def _run_share(
     sources: Sequence[str],
     backend: "Backend",
     share: tuple[int, int],
-    options: Mapping[str, Any],
+    options: Options,
 ) -> int:
     """Run a share of the jobs, and say how many there were."""
     from modgap.jobs import Failure
@@ -462,7 +461,7 @@ def _run_share(
 
 @contextmanager
 def _reports(
-    folder: Path | None, backend: "Backend", options: Mapping[str, Any]
+    folder: Path | None, backend: "Backend", options: Options
 ) -> "Iterator[tuple[Progress | None, ProgressFile | None]]":
     """Show progress within a block, and write how far the jobs are to the folder, for `--status`."""
     from modgap.ranking.stages import ProgressFile
@@ -479,7 +478,7 @@ def _reports(
             progress_file.remove()
 
 
-def _check_engine(options: Mapping[str, Any]) -> None:
+def _check_engine(options: Options) -> None:
     """Raise if the options of where jobs run exclude each other."""
     from modgap.jobs import CLUSTERS
 
@@ -506,7 +505,7 @@ def _check_several(context: click.Context) -> None:
             raise UsageError(f"`{name}` applies to one target, and several were named. {way_out}")
 
 
-def _build_request(options: Mapping[str, Any]) -> "RankRequest":
+def _build_request(options: Options) -> "RankRequest":
     from modgap.ranking.score import ErrorOptions
     from modgap.ranking.scores import score_names
     from modgap.ranking.source_patterns import parse_layers
@@ -530,7 +529,7 @@ def _build_request(options: Mapping[str, Any]) -> "RankRequest":
     )
 
 
-def _build_backend(options: Mapping[str, Any]) -> "Backend":
+def _build_backend(options: Options) -> "Backend":
     from modgap.jobs import Backend
 
     if options["cached"]:

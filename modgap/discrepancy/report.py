@@ -170,7 +170,7 @@ class DiscrepancyResult(Plotted):
         return written
 
 
-def _frame_row(estimate: Estimate) -> dict[str, Any]:
+def _frame_row(estimate: Estimate) -> dict[str, float | None]:
     low, high = estimate.held_out_interval or (None, None)
     held_out_null = estimate.held_out_null
     return {

@@ -1,12 +1,11 @@
 """The folder of a race: names of its files, and the request of the race that has begun in it."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from modgap.errors import UsageError
 from modgap.storage.atomic_files import write_text_atomically
-from modgap.storage.json_records import read_json, write_json
+from modgap.storage.json_records import Record, read_json, write_json
 from modgap.training.run_folder import RECORD, check_folder
 
 STEPS, REQUEST, MODELS, FINALS = "steps.jsonl", "request.json", "models", "final_models.json"
@@ -31,7 +30,7 @@ def begun_request(folder: Path, *, resume: bool) -> dict[str, Any]:
     return read_json(folder / REQUEST) if is_begun else {}
 
 
-def prepare_folder(folder: Path, requested: Mapping[str, Any], given_up: str, *, resume: bool) -> None:
+def prepare_folder(folder: Path, requested: Record, given_up: str, *, resume: bool) -> None:
     """Write the request to a new folder, or check that the folder has the same one; a race may get more minutes.
 
     Args:
@@ -64,7 +63,7 @@ def prepare_folder(folder: Path, requested: Mapping[str, Any], given_up: str, *,
         _extend(folder, recorded, requested, given_up)
 
 
-def _extend(folder: Path, recorded: Mapping[str, Any], requested: Mapping[str, Any], given_up: str) -> None:
+def _extend(folder: Path, recorded: Record, requested: Record, given_up: str) -> None:
     """Give a race more minutes: steps that were given up because of the time may be tried again."""
     lines = (folder / STEPS).read_text(encoding="utf-8").splitlines(keepends=True)
     write_text_atomically(folder / STEPS, "".join(line for line in lines if f'"{given_up}' not in line))

@@ -61,7 +61,7 @@ class TransferResult(Plotted):
         """Return the documented record of plain values."""
         race, samples = self.race, self.race.request.samples
         chosen = race.chosen
-        record: dict[str, Any] = {
+        record: dict[str, object] = {
             "schema": SCHEMA,
             "kind": "transfer",
             "target": race.request.target.name,
@@ -127,7 +127,7 @@ class TransferResult(Plotted):
             return write_texts(folder, texts | {RECORD: with_digest(format_json(self.to_dict()))})
 
 
-def _tested_record(one: Tested, race: Race) -> dict[str, Any]:
+def _tested_record(one: Tested, race: Race) -> dict[str, object]:
     result, errors = one.run.record["result"], errors_of_run(one.run)
     difference = None if one.is_winner else difference_of(errors, errors_of_run(race.tested[0].run), result["unit"])
     record = {name: result[name] for name in ("metric", "unit", "test", "interval")}

@@ -455,7 +455,7 @@ class RunLog:
         self.size = size
         self._tensorboard = summary_writer()(str(tensorboard_folder)) if path and tensorboard_folder else None
 
-    def add(self, record: Mapping[str, Any], step: int) -> None:
+    def add(self, record: Mapping[str, object], step: int) -> None:
         """Append a line; NaN and infinities become null.
 
         Args:

@@ -151,10 +151,6 @@ class Surrogate:
         """Kind of the source's input."""
         return self.input.kind
 
-    def draw_rows(self, step: int, size: int, seed: int) -> np.ndarray:
-        """Draw the indices of the samples of a step, balanced by class; see `balanced_rows`."""
-        return balanced_rows(self.labels, step, size, seed)
-
     def load(self, rows: np.ndarray, device: torch.device) -> SurrogateBatch:
         """Load a batch of samples onto a device.
 

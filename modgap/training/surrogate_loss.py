@@ -17,7 +17,7 @@ from modgap.training.batches import chunks
 from modgap.training.losses import safe_divide, safe_sqrt, to_single_precision
 from modgap.training.method import Training
 from modgap.training.placement import Processes, reduced_precision
-from modgap.training.surrogate import Surrogate, SurrogateBatch, embedder_features, encoder_features
+from modgap.training.surrogate import Surrogate, SurrogateBatch, balanced_rows, embedder_features, encoder_features
 from modgap.training.task_loss import call_with_parameters, plain_gradients
 
 SURROGATE_SETTINGS = (
@@ -186,7 +186,7 @@ def _read_update(
     surrogate: Surrogate, size: int, seed: int, dtype: torch.dtype, processes: Processes, step: int
 ) -> SurrogateUpdate:
     """Read the samples of an update on the CPU, of which there are `size` over all processes; a worker can call it."""
-    rows = surrogate.draw_rows(step, size, seed)
+    rows = balanced_rows(surrogate.labels, step, size, seed)
     batch = _load_samples(surrogate, dtype, processes.interleaved_share(rows))
     return step, batch, torch.from_numpy(surrogate.labels[rows])
 
@@ -200,7 +200,7 @@ def without_autocast(
     """Disable autocast in a function, because it would round the products of features to half precision."""
 
     @functools.wraps(function)
-    def wrapper(z: Tensor, labels: Tensor, *args: Options.args, **options: Options.kwargs) -> Tensor:
+    def wrapper(z: Tensor, labels: Tensor, /, *args: Options.args, **options: Options.kwargs) -> Tensor:
         with torch.autocast(z.device.type, enabled=False):
             return function(to_single_precision(z), labels, *args, **options)
 

@@ -18,7 +18,6 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import torch
@@ -275,11 +274,11 @@ ORCA's code lowers it after the epochs 20, 40 and 60, and numbers them from 0.
 """
 
 
-def _stage1_defaults(manifest: Manifest) -> Mapping[str, Any]:
+def _stage1_defaults(manifest: Manifest) -> Mapping[str, object]:
     """Return the settings of stage 1 in ORCA's code: those of stage 2's optimizer, with a low learning rate raised."""
     training = manifest.training
     recipe = FullStage().model_dump() if training is None else training.model_dump(exclude_none=True)
-    settings: dict[str, Any] = {"epochs": recipe.get("stage1_epochs", EPOCHS), "drop_epochs": DROP_EPOCHS}
+    settings: dict[str, object] = {"epochs": recipe.get("stage1_epochs", EPOCHS), "drop_epochs": DROP_EPOCHS}
     settings |= {name: recipe[name] for name in ("optimizer", "weight_decay", "momentum", "betas") if name in recipe}
     if "learning_rate" in recipe:
         rate = recipe["learning_rate"]
