@@ -371,7 +371,9 @@ def rank(context: click.Context, /, **options: Any) -> int:
     _check_engine(options)
     share = parse_shard(options["shard"]) if options["shard"] else None
     if len(targets) > 1:
-        _check_several(context)
+        for name, way_out in {**OF_ONE_TARGET, **dict.fromkeys(CUSTOM_DATA_FIELDS, MANIFESTS)}.items():
+            if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
+                raise UsageError(f"`{name}` applies to one target, and several were named. {way_out}")
     check_figure_formats(context, options["out"])
     backend = _build_backend(options)
     log_to_stderr(options["quiet"])
@@ -496,13 +498,6 @@ def _check_engine(options: Options) -> None:
     for name, other in (("shard", "cached"), ("shard", "budget"), ("cached", "budget")):
         if options[name] and options[other] not in (None, False):
             raise UsageError(f"--{name} and --{other} exclude each other. Remove one of them.")
-
-
-def _check_several(context: click.Context) -> None:
-    """Raise if options of one target were passed with several."""
-    for name, way_out in {**OF_ONE_TARGET, **dict.fromkeys(CUSTOM_DATA_FIELDS, MANIFESTS)}.items():
-        if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
-            raise UsageError(f"`{name}` applies to one target, and several were named. {way_out}")
 
 
 def _build_request(options: Options) -> "RankRequest":

@@ -410,8 +410,8 @@ def plot_learning_curve(report: DiscrepancyResult, ax: "Axes | None" = None) -> 
         "Soft held-out error by the number of samples of each class that maps are fitted on. "
         "Compare targets at the same number."
     )
-    axis_labels = {"xlabel": "samples of each class (log scale)", "ylabel": "soft held-out error"}
-    axes = line_panel(_curve_title(report), subtitle, 2.2, ax, **axis_labels)
+    x = "samples of each class (log scale)"
+    axes = line_panel(_curve_title(report), subtitle, 2.2, ax, xlabel=x, ylabel="soft held-out error")
     draw_lines(axes, frame, "per_class", {"source": SERIES[0]})
     log_axis(axes, frame["per_class"].tolist())
     axes.set(yticks=[0, 0.2, 0.4, 0.6, 0.8, 1.0], ylim=(0, 1.02))

@@ -44,7 +44,7 @@ def race_frame(result: "TransferResult") -> pd.DataFrame:
     """
     race = result.race
     every = zip(race.outcomes, race.elapsed, result.labeled.errors, strict=True)
-    rows: list[dict[str, Any]] = [
+    rows = [
         {
             "model": one.step.title,
             "name": one.step.name,

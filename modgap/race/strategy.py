@@ -152,17 +152,14 @@ class Strategy:
             missing = [step for step in stage.wanted(outcomes) if step not in done]
             left = stage.share * self.seconds - elapsed if np.isfinite(stage.share) else np.inf
             if stage.name == MORE_BASELINES:
-                left = max(left, self._left_of_quick(stage.share, outcomes))
+                # Baselines of seconds may take their time, however long the start or an interruption took.
+                quick = [self.expected_seconds(one.step, ()) for one in outcomes if one.step.name in self.others]
+                left = max(left, min(QUICK_SECONDS, stage.share * self.seconds) - sum(quick) / self.workers)
             # The first step of a kind tells how long the others take.
             most = len(missing) if stage.name.endswith("baselines") else self._batch(missing, outcomes)
             if steps := self._affordable(missing[:most], outcomes, left):
                 return stage, steps
         return self.stages[-1], []
-
-    def _left_of_quick(self, share: float, outcomes: Sequence[Outcome]) -> float:
-        """Return the seconds that baselines of seconds may take, however long the start or an interruption took."""
-        done = [self.expected_seconds(one.step, ()) for one in outcomes if one.step.name in self.others]
-        return min(QUICK_SECONDS, share * self.seconds) - sum(done) / self.workers
 
     def _batch(self, missing: Sequence[Step], outcomes: Sequence[Outcome]) -> int:
         if not missing:

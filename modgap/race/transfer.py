@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -86,9 +85,9 @@ class RaceRequest:
             raise UsageError(f"`minutes` is {self.minutes:g}. Expected a number from 0 to {LONGEST_LIMIT:,}.")
         self.samples.refuse_changes("split", "representation", "dtype", "batch_size", purpose="a transfer")
 
-    def to_record(self) -> dict[str, Any]:
+    def to_record(self) -> dict[str, object]:
         """Return plain values, by which a resumed race is known to be the same."""
-        record: dict[str, Any] = plain_values(asdict(replace(self, target=self.target.absolute())))
+        record: object = plain_values(asdict(replace(self, target=self.target.absolute())))
         return json.loads(json.dumps(record, default=str))  # type: ignore[no-any-return]
 
 
@@ -569,13 +568,3 @@ def _chance(labeled: Labeled) -> Chance:
         # Numbers of groups begin at 0 in the file of a run, too, with which these errors are paired.
         errors = replace(errors, units=np.unique(errors.units, return_inverse=True)[1].ravel())
     return Chance(float(chance_losses(labeled).mean()), float(metric.compute()), errors)
-
-
-def steps_of(outcomes: Sequence[Outcome]) -> Iterator[dict[str, object]]:
-    """Yield the record of each step without the losses of its samples."""
-    for one in outcomes:
-        error = None if one.reason or not np.isfinite(one.error) else one.error
-        step = plain_values(asdict(one.step))
-        yield {"step": step, "kind": kind_of(one), "title": one.step.title, "error": error, "seconds": one.seconds} | (
-            {"reason": one.reason} if one.reason else {}
-        )

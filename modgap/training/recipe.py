@@ -253,19 +253,16 @@ def resolve_recipe(
         method_field = (method_settings, Field(default_factory=method_settings))
         model = create_model("Recipe", __base__=Recipe, method=method_field)
     try:
-        return _with_default_schedule(model.model_validate(record), manifest, record["stage2"])
+        recipe = model.model_validate(record)
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}." for fault in error.errors()]
         raise UsageError(
             f'The training settings are invalid. {" ".join(faults)} Correct them with `settings={{"KEY": VALUE}}`.'
         ) from error
-
-
-def _with_default_schedule(recipe: Recipe, manifest: Manifest, given: Mapping[str, object]) -> Recipe:
-    """Return the recipe with a decay over stage 2, a cosine by default, if neither a benchmark nor the user ends it."""
-    stage = recipe.stage2
+    stage, given = recipe.stage2, record["stage2"]
     if manifest.training is not None or "decay_epochs" in given or not stage.epochs:
         return recipe
+    # Where neither a benchmark nor the user ends the decay, it goes over stage 2, by default as a cosine.
     schedule = {"decay": given.get("decay", "cosine"), "decay_epochs": float(stage.epochs)}
     return recipe.model_copy(update={"stage2": stage.model_copy(update=schedule)})
 

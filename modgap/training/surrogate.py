@@ -139,7 +139,7 @@ class Surrogate:
     classes: tuple[str, ...]
     embedding: Embedding
     input: Input
-    provenance: dict[str, Any]
+    provenance: Mapping[str, object]
     groups: np.ndarray | None = None
 
     def __len__(self) -> int:

@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from modgap.answers import Answer, Curve, Table
 from modgap.answers.formatting import format_error
@@ -123,7 +122,7 @@ RUN_DEFINITIONS = {
 Log = Sequence[Record]
 
 
-def read_log(folder: Path, record: Record) -> list[dict[str, Any]]:
+def read_log(folder: Path, record: Record) -> list[Record]:
     """Return the lines of a run's log that can be read; none if it is missing, damaged, or too large for a page.
 
     Args:

@@ -63,7 +63,7 @@ MAX_LISTED = 3
 """Largest number of folders inside a folder that a message names."""
 
 
-def read_result_folder(folder: Path) -> tuple[RecordKind, dict[str, Any]]:
+def read_result_folder(folder: Path) -> tuple[RecordKind, Record]:
     """Return the kind and the record of a result folder.
 
     Args:
