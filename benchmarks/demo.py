@@ -13,7 +13,7 @@ from modgap.answers.figures.files import save_figure
 from modgap.api.discrepancy import measure
 from modgap.cli.output import print_table, progress_bars
 from modgap.discrepancy.answer import COLUMNS, table
-from modgap.discrepancy.report import DiscrepancyResult
+from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.target_figures import plot_targets
 from modgap.storage.locks import create_output_folder
 
@@ -22,7 +22,7 @@ SOURCES = ("efficientnet-lite0", "random:efficientnet-lite0")
 ESTIMATORS = ("montecarlo", "search")
 
 
-def rows(reports: list[DiscrepancyResult]) -> list[list[str]]:
+def rows(reports: list[DiscrepancyReport]) -> list[list[str]]:
     """Return the rows of the table, with source, target and chance level before the columns of an estimate."""
     return [
         [str(report.source), report.target, f"{report.result.chance:.3f}", *row]
@@ -40,7 +40,7 @@ def main() -> None:
     options = parser.parse_args()
     folder = create_output_folder(options.out)
     samples = {"limit": options.limit, "input_size": options.input_size}
-    reports: list[list[DiscrepancyResult]] = []
+    reports: list[list[DiscrepancyReport]] = []
     for source in SOURCES:
         reports.append([])
         for target in TARGETS:

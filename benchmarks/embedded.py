@@ -18,7 +18,7 @@ from modgap.cli.output import print_table
 from modgap.discrepancy import Search
 from modgap.discrepancy.answer import COLUMNS, table
 from modgap.discrepancy.estimator_chain import HARD_ESTIMATORS
-from modgap.discrepancy.report import DiscrepancyResult
+from modgap.discrepancy.report import DiscrepancyReport
 from modgap.statistics.paired import paired_difference
 
 TARGETS = ("digits", "mnist5k", "fashion-mnist", "basic-motions", "acsf1", "italy-power")
@@ -27,7 +27,7 @@ LEVEL = 0.05
 SOURCES = ("efficientnet-lite0", "random:efficientnet-lite0")
 
 
-def separations(pretrained: DiscrepancyResult, control: DiscrepancyResult, name: str) -> tuple[bool, bool]:
+def separations(pretrained: DiscrepancyReport, control: DiscrepancyReport, name: str) -> tuple[bool, bool]:
     """Return if the pretrained error is lower by the paired difference, and by intervals that do not overlap."""
     errors = [report.result.tested_samples.errors[name] for report in (pretrained, control)]
     difference = paired_difference(*errors)

@@ -8,7 +8,7 @@ from scipy import stats
 
 from modgap.discrepancy import estimate
 from modgap.discrepancy.control import compare_with_controls
-from modgap.discrepancy.report import DiscrepancyResult
+from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import TestedSamples
 from modgap.errors import InputError
 from modgap.ranking.scores import get_score
@@ -260,5 +260,5 @@ def test_classes_of_multi_label_targets_have_no_interval():
     names = [str(number) for number in range(6)]
     for table, has_interval in ((labels, False), (labels.argmax(axis=1), True)):
         result = estimate(logits, table, permutations=0, curve=False)
-        report = DiscrepancyResult("s", "t", result, names, names[:3], {}, 0.0)
+        report = DiscrepancyReport("s", "t", result, names, names[:3], {}, 0.0)
         assert {one.interval is not None for one in report.class_errors()} == {has_interval}

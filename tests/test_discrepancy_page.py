@@ -9,7 +9,7 @@ import pytest
 from modgap.api.pages.answer_pages import render_discrepancy
 from modgap.discrepancy import estimate
 from modgap.discrepancy.answer import answer_of_record
-from modgap.discrepancy.report import DiscrepancyResult
+from modgap.discrepancy.report import DiscrepancyReport
 from tests.test_report_page import assert_self_contained, visible_text
 
 
@@ -22,7 +22,7 @@ def full_record():
     logits[np.arange(len(labels)), labels] += 3
     result = estimate(logits, labels, permutations=19, splits=4, seed=0)
     provenance = {"modgap": "0.1.0", "samples": {"split": "train", "limit": [36, 100]}, "embedding": {"size": [64, 64]}}
-    record = DiscrepancyResult("vit-b", "photos", result, (), ("a", "b", "c"), provenance, 0.1).to_dict()
+    record = DiscrepancyReport("vit-b", "photos", result, (), ("a", "b", "c"), provenance, 0.1).to_dict()
     # The answer is built again from the numbers that a test changes.
     return {name: value for name, value in record.items() if name != "answer"}
 

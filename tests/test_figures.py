@@ -16,6 +16,7 @@ from modgap.answers.figures.labels import spread_labels
 from modgap.answers.figures.style import title_lines
 from modgap.discrepancy import result as results
 from modgap.discrepancy.class_errors import classes_csv
+from modgap.discrepancy.displayed import DiscrepancyResult
 from modgap.discrepancy.figures import (
     classes_caption,
     discrepancy_caption,
@@ -24,7 +25,6 @@ from modgap.discrepancy.figures import (
     plot_learning_curve,
 )
 from modgap.discrepancy.learning_curve import LearningCurvePoint
-from modgap.discrepancy.report import DiscrepancyResult
 from modgap.discrepancy.result import Bounds, Control, Discrepancy, Estimate
 from modgap.discrepancy.search import Search
 from modgap.discrepancy.target_figures import (

@@ -10,7 +10,7 @@ from modgap.api.pages.write import write_page
 from modgap.baselines import get_baseline
 from modgap.baselines.baseline import held_out_scores
 from modgap.jobs import Backend
-from modgap.race.figures import CONSTANT, race_caption, race_figure, time_caption, time_figure
+from modgap.race.figures import CONSTANT, DrawnRace, race_caption, race_figure, time_caption, time_figure
 from modgap.race.labeled_data import LabeledData, describe_labeled
 from modgap.race.result import TransferResult
 from modgap.race.steps import Outcome, Step, StepJob, read_labeled
@@ -139,8 +139,7 @@ def drawn_result(errors, *, unit="%", chance=60.0, names=None, kinds=KINDS, chos
         seconds=(130.0, 20.0),
         tested=(),
     )
-    headline = f"Use the model {steps[chosen].step.name[:20]}: its test error is 3.7 %."
-    return SimpleNamespace(race=race, labeled=labeled, answer=SimpleNamespace(headline=headline))
+    return DrawnRace(race, labeled, f"Use the model {steps[chosen].step.name[:20]}: its test error is 3.7 %.")
 
 
 @pytest.mark.parametrize("draw", [race_figure, time_figure])

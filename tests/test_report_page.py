@@ -18,7 +18,7 @@ from modgap.api.pages.ranking_page import render_ranking
 from modgap.api.pages.rendering import drawn_table
 from modgap.api.pages.write import write_page
 from modgap.discrepancy import estimate
-from modgap.discrepancy.report import DiscrepancyResult
+from modgap.discrepancy.report import DiscrepancyReport
 from modgap.distortion.answer import answer_of_record
 from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
@@ -240,7 +240,7 @@ def test_the_page_of_a_discrepancy_has_all_levels_on_one_axis(tmp_path):
     logits[np.arange(90), labels + 4] += 4
     result = estimate(logits, labels, permutations=19, splits=4, seed=0)
     names = [f"target <b>{number}</b>" for number in range(3)]
-    report = DiscrepancyResult("vit-b", HOSTILE[0], result, HOSTILE * 2, names, {"modgap": "0.1.0"}, 0.1)
+    report = DiscrepancyReport("vit-b", HOSTILE[0], result, HOSTILE * 2, names, {"modgap": "0.1.0"}, 0.1)
     (tmp_path / "result.json").write_text(json.dumps(report.to_dict(), allow_nan=False))
     page = write_page(tmp_path).read_text()
     assert write_page(tmp_path).read_text() == page
@@ -264,7 +264,7 @@ def make_discrepancy(n_classes=3, names=None):
     logits[np.arange(len(labels)), labels] += 3
     result = estimate(logits, labels, permutations=19, splits=4, seed=0)
     names = names or [f"target {number}" for number in range(n_classes)]
-    return DiscrepancyResult("vit-b", "photos", result, (), names, {"modgap": "0.1.0"}, 0.1)
+    return DiscrepancyReport("vit-b", "photos", result, (), names, {"modgap": "0.1.0"}, 0.1)
 
 
 def test_the_page_of_a_discrepancy_has_the_errors_by_class_and_the_confusion_matrix(tmp_path):

@@ -9,7 +9,7 @@ from scipy import stats
 
 from modgap.discrepancy import estimate, label_space
 from modgap.discrepancy.labeled_samples import equal_group_rows
-from modgap.discrepancy.report import DiscrepancyResult
+from modgap.discrepancy.report import DiscrepancyReport
 from modgap.errors import InputError, UsageError
 from modgap.statistics.intervals import (
     SampleErrors,
@@ -284,7 +284,7 @@ def test_ordered_samples_are_announced_and_show_nothing_unless_labels_are_shifte
         caplog.clear()
         result = estimate(logits, labels, groups=groups, permutations_by=by, **options)
         assert (result.is_ordered, result.permutations_by, result.null.p_value) == (True, by, 0.05)
-        report = DiscrepancyResult(None, "x", result, (), (), {}, 0.0)
+        report = DiscrepancyReport(None, "x", result, (), (), {}, 0.0)
         text = " ".join(report.answer.sentences)
         assert (warning in caplog.text) == (by == "shuffle")
         assert ("this p-value is too low" in text) == (by == "shuffle")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from modgap.api.arguments import public_function
-from modgap.discrepancy.report import DiscrepancyResult, tested_sample_file
+from modgap.discrepancy.displayed import DiscrepancyResult
 from modgap.errors import InputError, UsageError
 from modgap.ranking.comparison.error_table import ErrorTable, table_of_arrays, table_of_frame
 from modgap.ranking.comparison.inputs import (
@@ -74,6 +74,8 @@ def _tables(result: Any, number: int, n_mappings: int, groups: Any) -> list[Erro
     if isinstance(result, str | Path):
         return read_inputs([str(result)])
     if isinstance(result, DiscrepancyResult):
+        from modgap.discrepancy.report import tested_sample_file
+
         samples = tested_sample_file(result)
         if samples is None:
             raise InputError(

@@ -13,11 +13,11 @@ from typing import Any, TypedDict, Unpack
 from modgap.api.arguments import public_function
 from modgap.api.opening import open_source, open_target, target_name
 from modgap.discrepancy.control import compare_with_controls
+from modgap.discrepancy.displayed import DiscrepancyResult
 from modgap.discrepancy.estimate import ESTIMATORS, held_out_samples
 from modgap.discrepancy.estimate import estimate as estimate_discrepancy
 from modgap.discrepancy.labeled_samples import equal_group_rows
 from modgap.discrepancy.repeated_rows import groups_with_copies, remarks_on_copies
-from modgap.discrepancy.report import DiscrepancyResult
 from modgap.errors import Progress, UsageError, check_minimum, count, format_duration
 from modgap.forward.logits import LogitsRequest, SourceLogits, logits_of_arrays, read_logits_file, source_logits
 from modgap.forward.sample_request import SampleRequest

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from modgap.api.arguments import public_function
-from modgap.discrepancy.report import DiscrepancyResult
+from modgap.discrepancy.displayed import DiscrepancyResult
 from modgap.errors import UsageError
 from modgap.sources.source import CONTROL_PREFIX
 

@@ -24,7 +24,7 @@ from modgap.answers.figures.style import (
 )
 from modgap.answers.formatting import format_difference
 from modgap.discrepancy.class_errors import ClassError
-from modgap.discrepancy.report import DiscrepancyResult, class_name
+from modgap.discrepancy.report import DiscrepancyReport, class_name
 from modgap.discrepancy.result import Estimate
 from modgap.discrepancy.verdict import (
     ENOUGH_CONTROLS,
@@ -67,7 +67,7 @@ FLAT = 0.02
 """Largest change of the error from half of the samples to all of them for which a curve is called flat."""
 
 
-def answer_frame(report: DiscrepancyResult) -> pd.DataFrame:
+def answer_frame(report: DiscrepancyReport) -> pd.DataFrame:
     """Return the marks of the figure of a discrepancy: permuted labels, random weights and source.
 
     The ends of permuted labels are two standard deviations from their mean, and those of the others are the 95 %
@@ -102,7 +102,7 @@ def answer_frame(report: DiscrepancyResult) -> pd.DataFrame:
 
 
 @styled
-def plot_discrepancy(report: DiscrepancyResult, ax: "Axes | None" = None) -> "Figure":
+def plot_discrepancy(report: DiscrepancyReport, ax: "Axes | None" = None) -> "Figure":
     """Draw the held-out error on an axis from 0 to 1, with permuted labels, the control and the chance level.
 
     Args:
@@ -144,7 +144,7 @@ def plot_discrepancy(report: DiscrepancyResult, ax: "Axes | None" = None) -> "Fi
     return figure_of(axes)
 
 
-def tested_estimate(report: DiscrepancyResult) -> Estimate:
+def tested_estimate(report: DiscrepancyReport) -> Estimate:
     """Return the estimate to report, or raise if it has no held-out error."""
     estimate = report.best_estimate
     if estimate is None or estimate.held_out is None:
@@ -152,11 +152,11 @@ def tested_estimate(report: DiscrepancyResult) -> Estimate:
     return estimate
 
 
-def _nothing_to_draw(report: DiscrepancyResult, missing: str) -> InputError:
+def _nothing_to_draw(report: DiscrepancyReport, missing: str) -> InputError:
     return InputError(f"The discrepancy of {report.target} has no {missing}, so there is nothing to draw.")
 
 
-def _title(report: DiscrepancyResult) -> str:
+def _title(report: DiscrepancyReport) -> str:
     target = name_in_title(report.target, "target")
     source = name_in_title(report.source, "source") if report.source else ""
     return verdict(evidence_of_record(report.to_dict()).named(source, target)).title
@@ -177,7 +177,7 @@ def _label_row(axes: "Axes", row: dict[str, Any], chance: float) -> None:
     axes.text(x, row["y"], f"{value:.2f}", ha=side, va="center", color=color, size=size, weight="bold")
 
 
-def _draw_steps(axes: "Axes", report: DiscrepancyResult, rows: Sequence[dict[str, Any]]) -> None:
+def _draw_steps(axes: "Axes", report: DiscrepancyReport, rows: Sequence[dict[str, Any]]) -> None:
     """Draw arrows for the steps from no knowledge to the control, and from the control to the source."""
     control = report.result.control
     assert control is not None
@@ -204,7 +204,7 @@ def _draw_steps(axes: "Axes", report: DiscrepancyResult, rows: Sequence[dict[str
         axes.text(x, level + shift, text, ha=side, va="center", size=8.5, color=color)
 
 
-def discrepancy_caption(report: DiscrepancyResult) -> str:
+def discrepancy_caption(report: DiscrepancyReport) -> str:
     """Return the caption of the figure, in whole sentences with the exact values."""
     tested_estimate(report)
     result = report.result
@@ -229,7 +229,7 @@ def discrepancy_caption(report: DiscrepancyResult) -> str:
     return " ".join([*sentences, f"Chance level {result.chance:.3f} (dashed line)."])
 
 
-def classes_frame(report: DiscrepancyResult) -> pd.DataFrame:
+def classes_frame(report: DiscrepancyReport) -> pd.DataFrame:
     """Return the marks of the figure of the classes: one row for each class, lowest error first.
 
     Raises:
@@ -249,7 +249,7 @@ def classes_frame(report: DiscrepancyResult) -> pd.DataFrame:
 
 
 @styled
-def plot_classes(report: DiscrepancyResult, ax: "Axes | None" = None) -> "Figure":
+def plot_classes(report: DiscrepancyReport, ax: "Axes | None" = None) -> "Figure":
     """Draw the held-out error of each class with its interval, its baseline and its most frequent error.
 
     With more than 24 classes, the 12 best and the 12 worst have a row each, and a histogram shows the others.
@@ -287,13 +287,13 @@ def plot_classes(report: DiscrepancyResult, ax: "Axes | None" = None) -> "Figure
     return figure_of(axes)
 
 
-def _tested_classes(report: DiscrepancyResult) -> list[ClassError]:
+def _tested_classes(report: DiscrepancyReport) -> list[ClassError]:
     if report.result.held_out_confusion is None:
         raise _nothing_to_draw(report, "held-out error")
     return report.class_errors()
 
 
-def _classes_title(report: DiscrepancyResult) -> str:
+def _classes_title(report: DiscrepancyReport) -> str:
     errors = report.class_errors()
     target = name_in_title(report.target, "target")
     if report.result.floor > 0 or not all(one.interval for one in errors):
@@ -340,7 +340,7 @@ def _draw_histogram(axes: "Axes", others: pd.DataFrame) -> None:
     beside(axes, (low + high) / 2, text, -10, style="italic", color=Ink.SECONDARY)
 
 
-def classes_caption(report: DiscrepancyResult) -> str:
+def classes_caption(report: DiscrepancyReport) -> str:
     """Return the caption of the figure, in whole sentences with the exact values."""
     errors = _tested_classes(report)
     result = report.result
@@ -361,7 +361,7 @@ def classes_caption(report: DiscrepancyResult) -> str:
     )
 
 
-def _limits(report: DiscrepancyResult, errors: Sequence[ClassError]) -> list[str]:
+def _limits(report: DiscrepancyReport, errors: Sequence[ClassError]) -> list[str]:
     """Return the limits of the figure of classes, and the values of few classes."""
     sentences = []
     if not all(one.interval for one in errors):
@@ -378,7 +378,7 @@ def _limits(report: DiscrepancyResult, errors: Sequence[ClassError]) -> list[str
     return [*sentences, f"Errors with intervals: {', '.join(values)}."]
 
 
-def learning_curve_frame(report: DiscrepancyResult) -> pd.DataFrame:
+def learning_curve_frame(report: DiscrepancyReport) -> pd.DataFrame:
     """Return the points of the learning curve: one row for each number of samples a class.
 
     Raises:
@@ -395,7 +395,7 @@ def learning_curve_frame(report: DiscrepancyResult) -> pd.DataFrame:
 
 
 @styled
-def plot_learning_curve(report: DiscrepancyResult, ax: "Axes | None" = None) -> "Figure":
+def plot_learning_curve(report: DiscrepancyReport, ax: "Axes | None" = None) -> "Figure":
     """Draw the soft held-out error, with 95 % intervals, by the number of samples a class that maps are fitted on.
 
     Args:
@@ -410,8 +410,8 @@ def plot_learning_curve(report: DiscrepancyResult, ax: "Axes | None" = None) -> 
         "Soft held-out error by the number of samples of each class that maps are fitted on. "
         "Compare targets at the same number."
     )
-    x = "samples of each class (log scale)"
-    axes = line_panel(_curve_title(report), subtitle, 2.2, ax, xlabel=x, ylabel="soft held-out error")
+    axis_labels = {"xlabel": "samples of each class (log scale)", "ylabel": "soft held-out error"}
+    axes = line_panel(_curve_title(report), subtitle, 2.2, ax, **axis_labels)
     draw_lines(axes, frame, "per_class", {"source": SERIES[0]})
     log_axis(axes, frame["per_class"].tolist())
     axes.set(yticks=[0, 0.2, 0.4, 0.6, 0.8, 1.0], ylim=(0, 1.02))
@@ -426,7 +426,7 @@ def plot_learning_curve(report: DiscrepancyResult, ax: "Axes | None" = None) -> 
     return figure_of(axes)
 
 
-def _curve_title(report: DiscrepancyResult) -> str:
+def _curve_title(report: DiscrepancyReport) -> str:
     points = report.result.learning_curve
     target = name_in_title(report.target, "target")
     if len(points) == 1:
@@ -441,7 +441,7 @@ def _curve_title(report: DiscrepancyResult) -> str:
     )
 
 
-def learning_curve_caption(report: DiscrepancyResult) -> str:
+def learning_curve_caption(report: DiscrepancyReport) -> str:
     """Return the caption of the figure, in whole sentences with the exact values."""
     result = report.result
     points = learning_curve_frame(report)[["value", "low", "high", "per_class"]].itertuples(index=False)
@@ -454,7 +454,7 @@ def learning_curve_caption(report: DiscrepancyResult) -> str:
     )
 
 
-def planned_figures(report: DiscrepancyResult) -> Iterator[ResultFigure]:
+def planned_figures(report: DiscrepancyReport) -> Iterator[ResultFigure]:
     """Yield each figure that the report has the numbers for."""
     if report.best_estimate and report.best_estimate.held_out is not None:
         yield result_figure("discrepancy", report, answer_frame, plot_discrepancy, discrepancy_caption)

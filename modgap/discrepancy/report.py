@@ -1,38 +1,29 @@
-"""The discrepancy that the public functions return: its names, its answer, its record and its data frame."""
+"""Discrepancy report: the result with its names, its answer, and its record as strict JSON."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from modgap.answers import Answer, Plotted, Table
+from modgap.answers import Answer, Answered, Table
 from modgap.answers.confusion import confusion_table
 from modgap.discrepancy.answer import answer_of_record, notes, table
 from modgap.discrepancy.class_errors import ClassError, class_errors, class_table, classes_csv, confusion_csv
 from modgap.discrepancy.result import Discrepancy, Estimate
 from modgap.discrepancy.verdict import evidence_of_record, verdict
-from modgap.errors import named
 from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, write_sample_file
 from modgap.storage.atomic_files import write_texts, writing
 from modgap.storage.json_records import format_json, with_digest
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from modgap.answers.figures.files import ResultFigure
 
 SCHEMA = 2
 
 
 @dataclass(frozen=True, repr=False)
-class DiscrepancyResult(Plotted):
-    """A modality knowledge discrepancy with its names, as `modgap.measure` and `modgap.estimate` return it.
-
-    `print(result)` shows the answer and the table of the command, `result["search"]` is the estimate of one estimator,
-    and `result.result` holds all numbers.
+class DiscrepancyReport(Answered):
+    """A discrepancy with the names of its source, its target and their classes.
 
     Attributes:
         source: Name of the source, or None if the logits come from a file of the user.
@@ -54,14 +45,6 @@ class DiscrepancyResult(Plotted):
     provenance: dict[str, Any]
     logits_seconds: float
     sample_ids: np.ndarray | None = field(default=None, compare=False)
-
-    def __getitem__(self, name: str) -> Estimate:
-        """Return the estimate of an estimator.
-
-        Raises:
-            UsageError: If there is no such estimate. The message names those that there are.
-        """
-        return named("estimate", name, self.result.estimates)
 
     @property
     def best_estimate(self) -> Estimate | None:
@@ -119,32 +102,6 @@ class DiscrepancyResult(Plotted):
         head = {"schema": SCHEMA, "kind": "discrepancy", "source": self.source, "target": self.target}
         return {**head, **record, "provenance": self.provenance}
 
-    def to_frame(self, figure: str | None = None) -> "pd.DataFrame":
-        """Return the estimates as a data frame with one row per estimator, or the data frame that a figure draws.
-
-        The columns of the estimates are `held_out`, `held_out_low`, `held_out_high`, `held_out_null` (mean with
-        permuted labels), `p` and `value` (in-sample error), all in [0, 1]; NaN where a quantity was not computed.
-
-        Args:
-            figure: Name of a figure: `discrepancy`, `classes` or `learning_curve`. None for the estimates.
-
-        Raises:
-            UsageError: If the result has no figure with this name.
-        """
-        if figure is not None:
-            return self._figure(figure).frame()
-        import pandas as pd
-
-        rows = {name: _frame_row(estimate) for name, estimate in self.result.estimates.items()}
-        frame = pd.DataFrame.from_dict(rows, orient="index").astype(float)
-        return frame.rename_axis("estimator")
-
-    def figures(self) -> "Iterator[ResultFigure]":
-        """Yield the figures that the result has, the most important first."""
-        from modgap.discrepancy.figures import planned_figures
-
-        return planned_figures(self)
-
     def write(self, folder: Path) -> list[Path]:
         """Write result.json, samples.npz and the tables of the classes to an existing folder.
 
@@ -170,25 +127,12 @@ class DiscrepancyResult(Plotted):
         return written
 
 
-def _frame_row(estimate: Estimate) -> dict[str, float | None]:
-    low, high = estimate.held_out_interval or (None, None)
-    held_out_null = estimate.held_out_null
-    return {
-        "held_out": estimate.held_out,
-        "held_out_low": low,
-        "held_out_high": high,
-        "held_out_null": held_out_null.mean if held_out_null else None,
-        "p": held_out_null.p_value if held_out_null else None,
-        "value": estimate.solution.value,
-    }
-
-
 def class_name(names: Sequence[str], number: int) -> str:
     """Return the name of a class, or its number if it has no name."""
     return names[number] if number < len(names) else str(number)
 
 
-def tested_sample_file(report: DiscrepancyResult) -> SampleFile | None:
+def tested_sample_file(report: DiscrepancyReport) -> SampleFile | None:
     """Return the errors of the tested samples as they are written to a folder; None if there are none."""
     tested = report.result.tested_samples
     if tested is None:

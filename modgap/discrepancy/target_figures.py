@@ -13,7 +13,7 @@ from modgap.answers.figures.rows import draw_marks, draw_ticks, row_panel
 from modgap.answers.figures.style import Ink, figure_of, fit_names, name_in_title, panel, panels, style_axes, styled
 from modgap.answers.formatting import format_difference
 from modgap.discrepancy.figures import tested_estimate
-from modgap.discrepancy.report import DiscrepancyResult
+from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.verdict import ENOUGH_CONTROLS
 from modgap.errors import InputError, UsageError
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SourceReports = Mapping[str, tuple[Sequence[DiscrepancyResult], Sequence[DiscrepancyResult | None]]]
+SourceReports = Mapping[str, tuple[Sequence[DiscrepancyReport], Sequence[DiscrepancyReport | None]]]
 """Reports of each source on the targets, and those of its control or none, by the name of the source."""
 NAME_SPACE = 1.4
 SERIES_SPACE = 1.5
@@ -42,7 +42,7 @@ AXIS_LABEL = "held-out error (95 % intervals); lower is better"
 
 
 def targets_frame(
-    reports: Sequence[DiscrepancyResult], controls: Sequence[DiscrepancyResult | None] = ()
+    reports: Sequence[DiscrepancyReport], controls: Sequence[DiscrepancyReport | None] = ()
 ) -> pd.DataFrame:
     """Return the marks of the figure of several targets, sorted by the difference and then by the error.
 
@@ -70,7 +70,7 @@ def targets_frame(
     return tidy_frame([{"row": row, **mark} for row, marks in enumerate(pairs) for mark in marks])
 
 
-def _marks(report: DiscrepancyResult, control: DiscrepancyResult | None) -> list[dict[str, Any]]:
+def _marks(report: DiscrepancyReport, control: DiscrepancyReport | None) -> list[dict[str, Any]]:
     """Return the mark of the source on a target, and that of its control if there is one."""
     result = report.result
     about = {"source": report.source or "the source", "target": report.target, "classes": result.n_target_classes}
@@ -91,12 +91,12 @@ def _marks(report: DiscrepancyResult, control: DiscrepancyResult | None) -> list
     return [{**mark, **about} for mark in marks]
 
 
-def _error(report: DiscrepancyResult) -> dict[str, Any]:
+def _error(report: DiscrepancyReport) -> dict[str, Any]:
     estimate = tested_estimate(report)
     return interval_columns(float(estimate.held_out or 0), estimate.held_out_interval)
 
 
-def _paired_p_value(report: DiscrepancyResult, control: DiscrepancyResult) -> float | None:
+def _paired_p_value(report: DiscrepancyReport, control: DiscrepancyReport) -> float | None:
     """Return the p-value of the difference, or None if the errors of the samples are not known or not comparable."""
     tested = report.result.tested_samples
     other = control.result.tested_samples
@@ -111,8 +111,8 @@ def _paired_p_value(report: DiscrepancyResult, control: DiscrepancyResult) -> fl
 
 @styled
 def plot_targets(
-    reports: Sequence[DiscrepancyResult],
-    controls: Sequence[DiscrepancyResult | None] = (),
+    reports: Sequence[DiscrepancyReport],
+    controls: Sequence[DiscrepancyReport | None] = (),
     labels: tuple[str, str] = ("pretrained", "random weights"),
     cause: str | None = None,
     ax: "Axes | None" = None,

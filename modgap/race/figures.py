@@ -1,6 +1,7 @@
 """Figures of a race: everything that was tried by its kind, and the errors over the time that was spent."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,13 @@ from modgap.answers.figures.lines import line_panel
 from modgap.answers.figures.rows import draw_reference, row_panel
 from modgap.answers.figures.style import Ink, figure_of, fit_names, name_in_title, styled
 from modgap.errors import count
+from modgap.race.labeled_data import LabeledData
+from modgap.race.transfer import Race
 from modgap.race.verdict import KINDS, kind_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from modgap.race.result import TransferResult
 
 ROW, HEAD = 0.62, 0.3
 """Height of a row, and of the space above the first one, in inches."""
@@ -37,14 +38,29 @@ CHOSEN: dict[str, Any] = {"color": Ink.SOURCE, "s": 150, "linewidth": 0, "zorder
 """Styles of the points of the chosen model and of the others."""
 
 
-def race_frame(result: "TransferResult") -> pd.DataFrame:
+@dataclass(frozen=True)
+class DrawnRace:
+    """The content of the figures of a race.
+
+    Attributes:
+        race: The race.
+        labeled: Its validation errors.
+        headline: Headline of its answer.
+    """
+
+    race: Race
+    labeled: LabeledData
+    headline: str
+
+
+def race_frame(result: DrawnRace) -> pd.DataFrame:
     """Return a row for each step that has an error: its model, kind, validation error and seconds, and if it won.
 
     Errors are in percent, but for values and for labels.
     """
     race = result.race
     every = zip(race.outcomes, race.elapsed, result.labeled.errors, strict=True)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "model": one.step.title,
             "name": one.step.name,
@@ -61,31 +77,31 @@ def race_frame(result: "TransferResult") -> pd.DataFrame:
     return tidy_frame(rows)
 
 
-def _subtitle(result: "TransferResult", sentence: str) -> str:
+def _subtitle(result: DrawnRace, sentence: str) -> str:
     name = name_in_title(Path(result.race.request.target.name).name, "target")
     samples = count(result.race.n_labeled, "labeled sample")
     return f"{name}, {samples}. Validation errors of all models that were tried. {sentence}"
 
 
-def _shown(value: float, result: "TransferResult") -> str:
+def _shown(value: float, result: DrawnRace) -> str:
     return result.labeled.shown(value).replace(" %", "\N{NO-BREAK SPACE}%")
 
 
-def _axis(result: "TransferResult") -> str:
+def _axis(result: DrawnRace) -> str:
     labeled = result.labeled
     return f"validation {labeled.measure}{f' ({labeled.unit})' if labeled.unit else ''}"
 
 
-def _headline(result: "TransferResult") -> str:
-    return result.answer.headline.removesuffix(".").replace(" %", "\N{NO-BREAK SPACE}%")
+def _headline(result: DrawnRace) -> str:
+    return result.headline.removesuffix(".").replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 @styled
-def race_figure(result: "TransferResult", ax: "Axes | None" = None) -> "Figure":
+def race_figure(result: DrawnRace, ax: "Axes | None" = None) -> "Figure":
     """Draw the validation error of everything that was tried, one row for each kind of model.
 
     Args:
-        result: The result of the race.
+        result: The race, its validation errors and its headline.
         ax: Axes to draw on. None for a new figure.
     """
     import seaborn
@@ -124,11 +140,11 @@ def race_figure(result: "TransferResult", ax: "Axes | None" = None) -> "Figure":
 
 
 @styled
-def time_figure(result: "TransferResult", ax: "Axes | None" = None) -> "Figure":
+def time_figure(result: DrawnRace, ax: "Axes | None" = None) -> "Figure":
     """Draw the validation error of each step over the seconds after which it was there, and the lowest so far.
 
     Args:
-        result: The result of the race.
+        result: The race, its validation errors and its headline.
         ax: Axes to draw on. None for a new figure.
     """
     import seaborn
@@ -152,17 +168,17 @@ def time_figure(result: "TransferResult", ax: "Axes | None" = None) -> "Figure":
     return figure_of(axes)
 
 
-def race_caption(result: "TransferResult") -> str:
+def race_caption(result: DrawnRace) -> str:
     """Return the caption of the figure of everything that was tried, in whole sentences with the exact values."""
     return _caption(result, f"The dashed line is a constant prediction, {_shown(result.labeled.chance, result)}.")
 
 
-def time_caption(result: "TransferResult") -> str:
+def time_caption(result: DrawnRace) -> str:
     """Return the caption of the figure of the time, in whole sentences with the exact values."""
     return _caption(result, "The line is the lowest value so far.")
 
 
-def _caption(result: "TransferResult", sentence: str) -> str:
+def _caption(result: DrawnRace, sentence: str) -> str:
     race, labeled = result.race, result.labeled
     frame = race_frame(result).nsmallest(20, "value")
     values = "; ".join(f"{row.model} {_shown(row.value, result)}" for row in frame.itertuples())
@@ -174,7 +190,7 @@ def _caption(result: "TransferResult", sentence: str) -> str:
     )
 
 
-def planned_figures(result: "TransferResult") -> Iterator[ResultFigure]:
+def planned_figures(result: DrawnRace) -> Iterator[ResultFigure]:
     """Yield the figure of everything that was tried, and that of the time."""
     yield result_figure("transfer", result, race_frame, race_figure, race_caption)
     yield result_figure("transfer-time", result, race_frame, time_figure, time_caption)

@@ -1,7 +1,6 @@
 """Models that can take part in a race: baselines of the target's field, and sources, the most promising first."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from modgap.baselines import baseline_names, get_baseline
 from modgap.baselines.baseline import QUICK_SECONDS, expected_seconds, quick_baselines
@@ -17,33 +16,43 @@ from modgap.targets.samples import Samples
 from modgap.training.fitted_run import suitable_baselines
 from modgap.training.pilot import PILOT_EPOCHS, PILOT_RATES, PILOT_SAMPLES
 
-if TYPE_CHECKING:
-    from modgap.race.transfer import RaceRequest
 
-
-def strategy_of(request: "RaceRequest", labeled: Labeled, workers: int) -> Strategy:
+def strategy_of(
+    target: TargetRequest,
+    sources: Sequence[str],
+    labeled: Labeled,
+    seed: int,
+    *,
+    seconds: float,
+    workers: int,
+    history: bool,
+) -> Strategy:
     """Return the strategy with the baselines and sources that can take part; the quickest baseline always does.
 
     Args:
-        request: The request of the race.
+        target: The target.
+        sources: Names of the sources; empty for those on this machine with an open license and without near copies.
         labeled: The labeled samples.
+        seed: Seed of the forecast by earlier targets.
+        seconds: Budget in seconds.
         workers: Number of steps that run side by side.
+        history: True to put sources first that were good on earlier targets.
     """
     data, form, n_labeled = labeled.data, labeled.form, len(labeled.rows)
     suitable = suitable_baselines([get_baseline(name) for name in baseline_names()], data, form)
-    seconds = {one.name: expected_seconds(one, form, n_labeled) for one in suitable}
+    durations = {one.name: expected_seconds(one, form, n_labeled) for one in suitable}
     quick = [one.name for one in quick_baselines(suitable, form, n_labeled, QUICK_SECONDS)]
-    quick = quick or sorted(seconds, key=lambda name: seconds[name])[:1]
-    names = list(request.sources) or [name for name in diverse_sources() if not name.startswith("random:")]
+    quick = quick or sorted(durations, key=lambda name: durations[name])[:1]
+    names = list(sources) or [name for name in diverse_sources() if not name.startswith("random:")]
     is_dense = data.output.task == "regression" and len(data.output.shape) > 1
-    if request.history:
-        names = _by_history(names, request.target, labeled.data.table.samples, request.samples.seed)
+    if history:
+        names = _by_history(names, target, labeled.data.table.samples, seed)
     return Strategy(
-        {name: seconds[name] for name in quick},
-        {name: value for name, value in seconds.items() if name not in quick},
+        {name: durations[name] for name in quick},
+        {name: value for name, value in durations.items() if name not in quick},
         tuple(names),
         n_labeled,
-        60 * request.minutes,
+        seconds,
         workers,
         probes=not is_dense,
         embeds=form.spec.kind != "text",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from modgap.answers.figures.files import ResultFigure
+    from modgap.race.figures import DrawnRace
 
 RECORD, CARD, STEPS_TABLE = "transfer.json", "card.md", "steps.csv"
 SCHEMA = 1
@@ -99,13 +100,19 @@ class TransferResult(Plotted):
         """
         from modgap.race.figures import race_frame
 
-        return race_frame(self) if figure is None else self._figure(figure).frame()
+        return race_frame(self._drawn) if figure is None else self._figure(figure).frame()
 
     def figures(self) -> "Iterator[ResultFigure]":
         """Yield the figure of everything that was tried, and that of the errors over the time."""
         from modgap.race.figures import planned_figures
 
-        return planned_figures(self)
+        return planned_figures(self._drawn)
+
+    @property
+    def _drawn(self) -> "DrawnRace":
+        from modgap.race.figures import DrawnRace
+
+        return DrawnRace(self.race, self.labeled, self.answer.headline)
 
     def write(self, folder: Path) -> list[Path]:
         """Write transfer.json, steps.csv and card.md to an existing folder, and return their paths."""

@@ -290,7 +290,15 @@ class _Running:
         self._restore_outcomes(len(labeled.rows))
         # A resumed race continues at the time of its last result.
         began = time.perf_counter() - max(self.elapsed, default=0.0)
-        strategy = strategy_of(request, labeled, self._workers())
+        strategy = strategy_of(
+            request.target,
+            request.sources,
+            labeled,
+            request.samples.seed,
+            seconds=60 * request.minutes,
+            workers=self._workers(),
+            history=request.history,
+        )
         if request.steps:
             done = {one.step for one in self.outcomes}
             self._run_steps("steps", [step for step in request.steps if step not in done], began)

@@ -4,7 +4,7 @@ import functools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +14,6 @@ from modgap.forward.reading_ahead import Loader
 from modgap.process.devices import copies_freely
 from modgap.training.task_loss import MicroBatch
 from modgap.training.training_data import InputTransform, TargetData, stack_pieces
-
-if TYPE_CHECKING:
-    from modgap.training.surrogate_loss import SurrogateUpdate
 
 MASKED_SHARE = 0.5
 """Share of the spectrograms that are masked."""
@@ -124,8 +121,8 @@ class BatchFeed:
         return augment(self.augmentation, piece, self.data, row, random)
 
     def updates(
-        self, stage: int, surrogate: "Callable[[int], SurrogateUpdate] | None" = None
-    ) -> "Loader[Update, tuple[MicroBatches, SurrogateUpdate | None]]":
+        self, stage: int, surrogate: Callable[[int], Any] | None = None
+    ) -> Loader[Update, tuple[MicroBatches, Any]]:
         """Return the loader of the updates of a stage, whose worker processes stay for all epochs.
 
         Args:
@@ -138,8 +135,8 @@ class BatchFeed:
 
 
 def _read_update(
-    feed: BatchFeed, stage: int, surrogate: "Callable[[int], SurrogateUpdate] | None", update: Update
-) -> "tuple[MicroBatches, SurrogateUpdate | None]":
+    feed: BatchFeed, stage: int, surrogate: Callable[[int], Any] | None, update: Update
+) -> tuple[MicroBatches, Any]:
     """Read the batches of the target on the CPU, and the update's part of the surrogate."""
     epoch, step, parts = update
     return feed.load(parts, stage, epoch), surrogate(step) if surrogate else None

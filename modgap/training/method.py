@@ -4,7 +4,7 @@ import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, Protocol, cast
 
 import numpy as np
 import torch
@@ -26,13 +26,21 @@ from modgap.training.surrogate import Surrogate
 from modgap.training.task_loss import LossGradient, MicroBatch, TaskLoss
 from modgap.training.training_data import TargetData, balanced_class_weights
 
-if TYPE_CHECKING:
-    from modgap.training.surrogate_loss import SurrogateFeatures
-
 ParameterSelector = Callable[[TargetModel], list[str]]
 """A function that returns the names of some of a model's parameters."""
 EpochCallback = Callable[[dict[str, Any]], object]
 """A function of the line of the log of an epoch, and of the number of updates so far as its `total_updates`."""
+
+
+class ReadAhead(Protocol):
+    """Data that an update needs besides the target's, and that is read while earlier updates are computed."""
+
+    @property
+    def reader(self) -> Callable[[int], Any]:
+        """Function that reads the data on the CPU, by the number of the update in the whole run."""
+
+    def receive(self, update: Any) -> None:
+        """Take over what the function returned for the next update."""
 
 
 class Objective:
@@ -56,7 +64,7 @@ class Objective:
 
     settings: ClassVar[tuple[str, ...]] = ()
     divides: ClassVar[bool] = True
-    surrogate: "SurrogateFeatures | None" = None
+    surrogate: "ReadAhead | None" = None
 
     def __init__(self, training: "Training", stage: "Stage", number: int) -> None:
         """Prepare a stage.

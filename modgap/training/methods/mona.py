@@ -156,6 +156,7 @@ class MonaObjective(Objective):
         "stage1.lambda", "stage1.alpha", "stage1.inner_steps", "stage1.route", "stage1.objective",
         "stage1.uniform_pairs", "stage1.task_loss", *SURROGATE_SETTINGS,
     )  # fmt: skip
+    surrogate: SurrogateFeatures | None
 
     def __init__(self, training: Training, stage: Stage, number: int) -> None:
         """Prepare the features of the surrogate."""
