@@ -4,16 +4,12 @@ import cloup
 
 from modgap.cli.completion import complete_baselines
 from modgap.cli.groups import example
+from modgap.cli.options import name_argument
 from modgap.cli.output import print_line, print_sections, print_table, titled
 
 
 @cloup.command(epilog=example("modgap baselines", "modgap baselines minirocket"))
-@cloup.argument(
-    "name",
-    required=False,
-    shell_complete=complete_baselines,
-    help="Name of the baseline to show. Without it, all baselines are listed.",
-)
+@name_argument("baseline", complete_baselines)
 def baselines(name: str | None) -> None:
     """List the baselines of a target's own field, or show one.
 

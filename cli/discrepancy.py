@@ -10,6 +10,7 @@ from modgap.cli.completion import complete_embedders, complete_files, heads_comp
 from modgap.cli.groups import example
 from modgap.cli.options import (
     CUSTOM_DATA_FIELDS,
+    Options,
     batch_size_option,
     check_figure_formats,
     check_minimums,
@@ -227,7 +228,7 @@ def discrepancy(context: click.Context, /, **values: Any) -> None:
         print_result(result, folder, values["formats"], as_json=values["as_json"])
 
 
-def _check_options(context: click.Context, values: dict[str, Any]) -> None:
+def _check_options(context: click.Context, values: Options) -> None:
     """Raise if options are missing, out of range or would be ignored, before anything is loaded."""
     check_figure_formats(context, values["out"])
     from_user = {
@@ -251,7 +252,7 @@ def _check_options(context: click.Context, values: dict[str, Any]) -> None:
         raise UsageError(f"--temperature is {values['temperature']}, but it must be above 0.")
 
 
-def _measure(values: dict[str, Any], progress: Progress | None) -> "Plotted":
+def _measure(values: Options, progress: Progress | None) -> "Plotted":
     """Measure the discrepancy from a file of logits or from a source and a target, as the options say."""
     from modgap.api.discrepancy import measure, measure_logits_file
 

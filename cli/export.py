@@ -12,7 +12,6 @@ from modgap.cli.output import log_to_stderr, print_line
 from modgap.errors import UsageError
 from modgap.storage.paths import expand_user
 
-FORMATS = ("safetensors", "torch-export", "onnx")
 SUFFIXES = {"safetensors": ".safetensors", "torch-export": ".pt2", "onnx": ".onnx"}
 
 
@@ -28,7 +27,7 @@ SUFFIXES = {"safetensors": ".safetensors", "torch-export": ".pt2", "onnx": ".onn
     option(
         "--format",
         "file_format",
-        type=click.Choice(FORMATS),
+        type=click.Choice(list(SUFFIXES)),
         default="safetensors",
         help="safetensors is one file for modgap predict and modgap.load_run. torch-export and onnx run without "
         "modgap, take samples after the target's steps of preprocessing, and describe them in a JSON file beside them.",

@@ -10,7 +10,7 @@ import cloup
 
 from modgap.cli.completion import complete_files, complete_source_list, complete_target_list
 from modgap.cli.groups import HelpGroup, example
-from modgap.cli.options import check_minimums, device_option, option, option_group, quiet_option
+from modgap.cli.options import Options, check_minimums, device_option, option, option_group, quiet_option
 from modgap.cli.output import log_to_stderr, print_line, print_table, progress_bars
 from modgap.errors import InputError, UsageError, count, format_duration
 from modgap.storage.paths import expand_user, has_suffix
@@ -222,7 +222,7 @@ def add(context: click.Context, /, paths: tuple[str, ...], **options: Any) -> No
     print_line(f"Added {count(n_lines, 'line')}. The history has {_counted(known)}.")
 
 
-def _setup(path: Path, options: dict[str, Any]) -> "Setup":
+def _setup(path: Path, options: Options) -> "Setup":
     """Return how the errors of a table were measured."""
     from modgap.ranking.history.lines import Setup
 

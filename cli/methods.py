@@ -7,6 +7,7 @@ import cloup
 
 from modgap.cli.completion import complete_methods
 from modgap.cli.groups import example
+from modgap.cli.options import name_argument
 from modgap.cli.output import print_line, print_sections, print_table, titled
 
 if TYPE_CHECKING:
@@ -21,12 +22,7 @@ EMBEDDER_STARTS = {
 
 
 @cloup.command(epilog=example("modgap methods", "modgap methods mona"))
-@cloup.argument(
-    "name",
-    required=False,
-    shell_complete=complete_methods,
-    help="Name of the method to show. Without it, all methods are listed.",
-)
+@name_argument("method", complete_methods)
 def methods(name: str | None) -> None:
     """List the transfer methods, or show one.
 

@@ -8,13 +8,22 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from modgap.cli.completion import complete_files, complete_folders, complete_sources, complete_targets, names_completer
+from modgap.cli.completion import (
+    Completer,
+    complete_files,
+    complete_folders,
+    complete_sources,
+    complete_targets,
+    names_completer,
+)
 from modgap.errors import UsageError, check_minimum
 from modgap.forward.sample_request import SampleRequest
 
 if TYPE_CHECKING:
     from modgap.targets import CustomData, TargetRequest
 
+Options = Mapping[str, Any]
+"""Values of the options of a command, by the names of its parameters."""
 Decorator = Callable[[Any], Any]
 """A function that adds an option to a command, and returns it."""
 CUSTOM_DATA_FIELDS = (
@@ -213,6 +222,12 @@ def data_dir_option(
     return option("--data-dir", metavar="DIR", shell_complete=complete_folders, help=help_text)
 
 
+def name_argument(noun: str, completer: Completer) -> Decorator:
+    """Return the optional argument of a command that lists things: the name of one, which it then shows."""
+    help_text = f"Name of the {noun} to show. Without it, all {noun}s are listed."
+    return cloup.argument("name", required=False, shell_complete=completer, help=help_text)
+
+
 def list_options(noun: str, kinds: str) -> Decorator:
     """Return the group of options that filter the list of sources or of targets.
 
@@ -285,14 +300,14 @@ def output_options(files: str) -> Decorator:
     return option_group("Output", out, figure_format_option, json_option, quiet_option)
 
 
-def custom_data_from_options(values: Mapping[str, Any]) -> "CustomData":
+def custom_data_from_options(values: Options) -> "CustomData":
     """Build the description of custom data from a command's option values."""
     from modgap.targets import CustomData
 
     return CustomData(**{name: values[name] for name in CUSTOM_DATA_FIELDS})
 
 
-def target_request(name: str, values: Mapping[str, Any]) -> "TargetRequest":
+def target_request(name: str, values: Options) -> "TargetRequest":
     """Build the request for a target from a command's option values."""
     from modgap.targets import TargetRequest
 
@@ -300,7 +315,7 @@ def target_request(name: str, values: Mapping[str, Any]) -> "TargetRequest":
     return TargetRequest(name, custom_data_from_options(values), data_dir, values["pseudo_classes"])
 
 
-def sample_request(values: Mapping[str, Any]) -> SampleRequest:
+def sample_request(values: Options) -> SampleRequest:
     """Build the request for samples from a command's option values.
 
     Options that the command does not have keep their defaults.
@@ -326,7 +341,7 @@ def check_figure_formats(context: click.Context, out: object) -> None:
         raise UsageError("--format applies to the figures that --out writes. Add --out DIR.")
 
 
-def check_minimums(values: Mapping[str, Any], minimums: Mapping[str, float]) -> None:
+def check_minimums(values: Options, minimums: Mapping[str, float]) -> None:
     """Raise if an option's value is below its minimum.
 
     Args:

@@ -20,6 +20,7 @@ from modgap.cli.completion import (
 from modgap.cli.groups import example
 from modgap.cli.options import (
     CUSTOM_DATA_FIELDS,
+    Options,
     batch_size_option,
     check_figure_formats,
     check_minimums,
@@ -370,7 +371,9 @@ def rank(context: click.Context, /, **options: Any) -> int:
     _check_engine(options)
     share = parse_shard(options["shard"]) if options["shard"] else None
     if len(targets) > 1:
-        _check_several(context)
+        for name, way_out in {**OF_ONE_TARGET, **dict.fromkeys(CUSTOM_DATA_FIELDS, MANIFESTS)}.items():
+            if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
+                raise UsageError(f"`{name}` applies to one target, and several were named. {way_out}")
     check_figure_formats(context, options["out"])
     backend = _build_backend(options)
     log_to_stderr(options["quiet"])
@@ -383,9 +386,7 @@ def rank(context: click.Context, /, **options: Any) -> int:
         return _rank_one(targets[0], sources, backend, folder, options)
 
 
-def _rank_one(
-    target: str, sources: Sequence[str], backend: "Backend", folder: Path | None, options: Mapping[str, Any]
-) -> int:
+def _rank_one(target: str, sources: Sequence[str], backend: "Backend", folder: Path | None, options: Options) -> int:
     from modgap.ranking.rank import rank as rank_sources
 
     with _reports(folder, backend, options) as (progress, listener):
@@ -404,7 +405,7 @@ def _rank_one(
 
 
 def _rank_several(
-    targets: Sequence[str], sources: Sequence[str], backend: "Backend", folder: Path | None, options: Mapping[str, Any]
+    targets: Sequence[str], sources: Sequence[str], backend: "Backend", folder: Path | None, options: Options
 ) -> int:
     from modgap.ranking.matrix.rankings import rank_targets, targets_of_names
 
@@ -437,7 +438,7 @@ def _run_share(
     sources: Sequence[str],
     backend: "Backend",
     share: tuple[int, int],
-    options: Mapping[str, Any],
+    options: Options,
 ) -> int:
     """Run a share of the jobs, and say how many there were."""
     from modgap.jobs import Failure
@@ -461,7 +462,7 @@ def _run_share(
 
 @contextmanager
 def _reports(
-    folder: Path | None, backend: "Backend", options: Mapping[str, Any]
+    folder: Path | None, backend: "Backend", options: Options
 ) -> "Iterator[tuple[Progress | None, ProgressFile | None]]":
     """Show progress within a block, and write how far the jobs are to the folder, for `--status`."""
     from modgap.ranking.stages import ProgressFile
@@ -478,7 +479,7 @@ def _reports(
             progress_file.remove()
 
 
-def _check_engine(options: Mapping[str, Any]) -> None:
+def _check_engine(options: Options) -> None:
     """Raise if the options of where jobs run exclude each other."""
     from modgap.jobs import CLUSTERS
 
@@ -498,14 +499,7 @@ def _check_engine(options: Mapping[str, Any]) -> None:
             raise UsageError(f"--{name} and --{other} exclude each other. Remove one of them.")
 
 
-def _check_several(context: click.Context) -> None:
-    """Raise if options of one target were passed with several."""
-    for name, way_out in {**OF_ONE_TARGET, **dict.fromkeys(CUSTOM_DATA_FIELDS, MANIFESTS)}.items():
-        if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
-            raise UsageError(f"`{name}` applies to one target, and several were named. {way_out}")
-
-
-def _build_request(options: Mapping[str, Any]) -> "RankRequest":
+def _build_request(options: Options) -> "RankRequest":
     from modgap.ranking.score import ErrorOptions
     from modgap.ranking.scores import score_names
     from modgap.ranking.source_patterns import parse_layers
@@ -529,7 +523,7 @@ def _build_request(options: Mapping[str, Any]) -> "RankRequest":
     )
 
 
-def _build_backend(options: Mapping[str, Any]) -> "Backend":
+def _build_backend(options: Options) -> "Backend":
     from modgap.jobs import Backend
 
     if options["cached"]:

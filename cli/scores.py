@@ -6,6 +6,7 @@ import cloup
 
 from modgap.cli.completion import complete_scores
 from modgap.cli.groups import example
+from modgap.cli.options import name_argument
 from modgap.cli.output import print_line, print_sections, print_table, titled
 
 if TYPE_CHECKING:
@@ -13,12 +14,7 @@ if TYPE_CHECKING:
 
 
 @cloup.command(epilog=example("modgap scores", "modgap scores logme"))
-@cloup.argument(
-    "name",
-    required=False,
-    shell_complete=complete_scores,
-    help="Name of the score to show. Without it, all scores are listed.",
-)
+@name_argument("score", complete_scores)
 def scores(name: str | None) -> None:
     """List the transferability scores of modgap rank, or show one."""
     from modgap.ranking.scores import DEFAULT_RANKING_SCORES, get_score, score_names, score_origin

@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import cloup
 from modgap.cli.completion import complete_folders, complete_methods
 from modgap.cli.groups import example
 from modgap.cli.options import (
+    Options,
     check_minimums,
     custom_data_options,
     data_dir_option,
@@ -175,7 +176,7 @@ def _is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _print_run(run: "Run", request: "TrainRequest", options: Mapping[str, Any]) -> None:
+def _print_run(run: "Run", request: "TrainRequest", options: Options) -> None:
     from modgap.targets import manifest_names, named_manifest
     from modgap.training.answer import run_answer
 

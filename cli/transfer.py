@@ -4,7 +4,7 @@ import contextlib
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import cloup
 from modgap.cli.completion import complete_source_list
 from modgap.cli.groups import example
 from modgap.cli.options import (
+    Options,
     check_figure_formats,
     check_minimums,
     custom_data_options,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from modgap.race.transfer import RaceRequest, State, Watch
+    from modgap.storage.json_records import Record
 
 MOST_RUNNING = 4
 """Most models that the live view names as those that are fitted."""
@@ -168,7 +170,7 @@ def transfer(context: click.Context, /, **options: Any) -> int:
     return 0
 
 
-def _race_request(options: Mapping[str, Any], recorded: Mapping[str, Any], path: "Path") -> "RaceRequest":
+def _race_request(options: Options, recorded: "Record", path: "Path") -> "RaceRequest":
     """Return the request for a race.
 
     Args:
@@ -200,7 +202,7 @@ def _race_request(options: Mapping[str, Any], recorded: Mapping[str, Any], path:
     )
 
 
-def _take_over(context: click.Context, options: dict[str, Any], recorded: Mapping[str, Any], path: "Path") -> None:
+def _take_over(context: click.Context, options: dict[str, Any], recorded: "Record", path: "Path") -> None:
     """Give the options that were not passed the values that they have in the request of a transfer that has begun.
 
     Raises:

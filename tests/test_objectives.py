@@ -8,8 +8,8 @@ import pytest
 import torch
 from sklearn.metrics import davies_bouldin_score
 
-from modgap.errors import InputError, UsageError
-from modgap.training.losses import choose_function
+from modgap.errors import InputError
+from modgap.training import surrogate_loss
 from modgap.training.methods.mona import OUTER_LOSSES, alignment, alignment_uniformity, outer_loss, uniformity
 from modgap.training.recipe import EmbedderStage
 from modgap.training.surrogate_loss import davies_bouldin, supervised_contrastive
@@ -80,10 +80,7 @@ TWINS = {
         alignment_uniformity,
         lambda z, labels: naive_alignment(z, labels) + naive_uniformity(z, labels),
     ),
-    "supervised contrastive": (
-        lambda z, labels: supervised_contrastive(z, labels, temperature=0.3),
-        lambda z, labels: naive_contrastive(z, labels, 0.3),
-    ),
+    "supervised contrastive": (supervised_contrastive, lambda z, labels: naive_contrastive(z, labels, 0.1)),
     "Davies-Bouldin": (davies_bouldin, naive_davies_bouldin),
 }
 
@@ -157,9 +154,10 @@ def test_alignment_of_nearly_equal_features_is_exact_in_single_precision():
     assert alignment(z, labels).item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_contrastive_at_a_low_temperature_does_not_overflow():
+def test_contrastive_at_a_low_temperature_does_not_overflow(monkeypatch):
+    monkeypatch.setattr(surrogate_loss, "TEMPERATURE", 1e-3)
     z = features(8).float().requires_grad_()
-    value = supervised_contrastive(z, torch.tensor(LABELS["several"]), temperature=1e-3)
+    value = supervised_contrastive(z, torch.tensor(LABELS["several"]))
     value.backward()
     assert torch.isfinite(value)
     assert torch.isfinite(z.grad).all()
@@ -182,18 +180,12 @@ def test_separated_classes_are_better_by_all():
         assert loss(apart, labels) < loss(features(), labels)
 
 
-def test_names_and_options():
+def test_the_settings_choose_the_outer_loss():
     z, labels = features(), torch.tensor(LABELS["several"])
     found = outer_loss(EmbedderStage(uniform_pairs="all"))(z, labels)
     assert found == alignment(z, labels) + uniformity(z, labels, all_pairs=True)
     contrastive = outer_loss(EmbedderStage(objective="supervised-contrastive"))
-    assert contrastive(z, labels) == supervised_contrastive(z, labels, temperature=0.1)
-    with pytest.raises(UsageError, match="Did you mean davies-bouldin"):
-        choose_function("objective", OUTER_LOSSES, "davies", {})
-    with pytest.raises(UsageError, match="options are: temperature"):
-        choose_function("objective", OUTER_LOSSES, "supervised-contrastive", {"tau": 1})
-    with pytest.raises(UsageError, match="more than 0"):
-        supervised_contrastive(z, labels, temperature=0)
+    assert contrastive(z, labels) == supervised_contrastive(z, labels)
 
 
 @pytest.mark.parametrize("name", TWINS)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from modgap.errors import InputError, UsageError
+from modgap.training.methods import orca
 from modgap.training.methods.orca import class_distance, prepare_source
 
 ot = pytest.importorskip("ot")
@@ -58,17 +59,19 @@ def half_to_itself(features, labels):
 
 
 @pytest.mark.parametrize("regularization", [0.1, 1.0])
-def test_the_value_is_that_of_pots_own_solvers(regularization):
+def test_the_value_is_that_of_pots_own_solvers(monkeypatch, regularization):
+    monkeypatch.setattr(orca, "REGULARIZATION", regularization)
     features, labels = clouds()
     target, _ = clouds(7, classes=1, seed=1, away=0.5)
-    source = prepare_source(features, 10 + 5 * labels, regularization)
+    source = prepare_source(features, 10 + 5 * labels)
     expected = naive_distance(target, features, labels, regularization)
     assert class_distance(target, source).item() == pytest.approx(expected, rel=1e-7)
 
 
 @pytest.mark.parametrize("regularization", [0.1, 1.0])
-def test_the_gradient_is_that_of_finite_differences(regularization):
-    source = prepare_source(*clouds(), regularization)
+def test_the_gradient_is_that_of_finite_differences(monkeypatch, regularization):
+    monkeypatch.setattr(orca, "REGULARIZATION", regularization)
+    source = prepare_source(*clouds())
     target, _ = clouds(5, classes=1, seed=1, away=0.5)
     target.requires_grad_()
     class_distance(target, source).backward()
@@ -130,8 +133,6 @@ def test_the_source_is_a_constant():
 def test_wrong_requests():
     features, labels = clouds()
     source = prepare_source(features, labels)
-    with pytest.raises(UsageError, match="regularization is 0"):
-        prepare_source(features, labels, 0)
     with pytest.raises(InputError, match="Expected 12 integer labels"):
         prepare_source(features, labels[:3])
     with pytest.raises(InputError, match="has 2 features per sample"):

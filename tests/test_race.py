@@ -29,7 +29,7 @@ from modgap.race.steps import (
     read_steps,
     training_settings,
 )
-from modgap.race.strategy import RATES, Pool, Strategy, folds_of_finalists
+from modgap.race.strategy import RATES, Strategy, folds_of_finalists
 from modgap.race.transfer import STEPS, RaceRequest, run_race
 from modgap.race.verdict import KINDS, choose_model, control_kind, kind_of
 from modgap.sources import control_name
@@ -128,9 +128,9 @@ def test_few_groups_leave_no_fold_empty(tmp_path):
 
 def test_failed_models_are_no_end():
     failed = [replace(outcome(Step("finetune", "a", rate, 10), 0.5), reason="It failed.") for rate in RATES]
-    assert Strategy(POOL, 300).next_steps(failed, 1.0)[1]
+    assert STRATEGY.next_steps(failed, 1.0)[1]
     probe = replace(outcome(Step("linear-probe", "a", folds=5), 0.5), reason="It failed.")
-    assert "a" not in Strategy(POOL, 300).sources_to_train([probe])
+    assert "a" not in STRATEGY.sources_to_train([probe])
 
 
 def test_groups_are_in_one_fold_and_failures_have_their_reason(tmp_path):
@@ -157,17 +157,17 @@ def outcome(step, error, seconds=1.0, n=200, seed=0):
     return Outcome(step, losses, seconds)
 
 
-POOL = Pool({"linear": 0.5, "extra-trees": 2.0}, {"boosting": 30.0}, ("a", "b", "c", "d"), 200)
+STRATEGY = Strategy({"linear": 0.5, "extra-trees": 2.0}, {"boosting": 30.0}, ("a", "b", "c", "d"), 200, seconds=300)
 
 
-def race(pool, seconds, errors, step_seconds):
+def race(strategy, seconds, errors, step_seconds):
     """Run a strategy on a clock of its own, in which each step takes what a function says."""
-    strategy, outcomes, elapsed = Strategy(pool, seconds), [], 0.0
+    strategy, outcomes, elapsed = replace(strategy, seconds=seconds), [], 0.0
     while steps := strategy.next_steps(outcomes, elapsed)[1]:
         for step in steps:
             taken = step_seconds(step)
             elapsed += taken
-            outcomes.append(outcome(step, errors(step), taken, pool.n_labeled))
+            outcomes.append(outcome(step, errors(step), taken, strategy.n_labeled))
     return outcomes, elapsed
 
 
@@ -179,7 +179,7 @@ def usual_seconds(step):
 
 @pytest.mark.parametrize("seconds", [0, 20, 60, 300, 3000])
 def test_a_race_ends_within_its_time_and_runs_no_step_twice(seconds):
-    outcomes, elapsed = race(POOL, seconds, lambda step: 0.3 if step.name == "c" else 0.5, usual_seconds)
+    outcomes, elapsed = race(STRATEGY, seconds, lambda step: 0.3 if step.name == "c" else 0.5, usual_seconds)
     steps = [one.step for one in outcomes]
     assert len(set(steps)) == len(steps)
     # The quick baselines always run.
@@ -196,23 +196,23 @@ def test_a_race_ends_within_its_time_and_runs_no_step_twice(seconds):
 
 
 def test_a_third_of_the_time_is_for_baselines_and_probes():
-    pool = replace(POOL, sources=tuple("abcdefghij"), others={})
-    outcomes, _ = race(pool, 200, lambda _: 0.5, lambda step: 10.0 if step.kind == "training" else 1.0)
+    strategy = replace(STRATEGY, sources=tuple("abcdefghij"), others={})
+    outcomes, _ = race(strategy, 200, lambda _: 0.5, lambda step: 10.0 if step.kind == "training" else 1.0)
     fitted = sum(one.seconds for one in outcomes if one.step.kind != "training")
     assert fitted <= 200 / 3 + 8
     assert any(one.step.kind == "training" for one in outcomes)
 
 
 def test_many_samples_are_probed_in_part_and_judged_on_one_fold():
-    pool = replace(POOL, n_labeled=2000)
-    outcomes, _ = race(pool, 3000, lambda _: 0.5, usual_seconds)
+    strategy = replace(STRATEGY, n_labeled=2000)
+    outcomes, _ = race(strategy, 3000, lambda _: 0.5, usual_seconds)
     probes = [one.step for one in outcomes if one.step.kind == "linear-probe"]
     assert {step.labeled for step in probes} == {500, None}
     assert {step.folds for step in probes if step.labeled is None} == {1}
 
 
 def test_a_rate_at_the_edge_has_a_further_one():
-    outcomes, _ = race(POOL, 3000, lambda step: {2.5e-3: 0.1, 1.25e-2: 0.2}.get(step.rate, 0.5), usual_seconds)
+    outcomes, _ = race(STRATEGY, 3000, lambda step: {2.5e-3: 0.1, 1.25e-2: 0.2}.get(step.rate, 0.5), usual_seconds)
     assert 1.25e-2 in {one.step.rate for one in outcomes}
     assert 2e-5 not in {one.step.rate for one in outcomes}
 
@@ -220,20 +220,20 @@ def test_a_rate_at_the_edge_has_a_further_one():
 def test_time_that_a_stage_leaves_is_used_by_others():
     """Baselines that take longer than the third of the time leave the rest to probes, if no training fits into it."""
     slow = lambda step: {"baseline": 50.0, "linear-probe": 5.0, "training": 1000.0}[step.kind]  # noqa: E731
-    outcomes, elapsed = race(POOL, 240, lambda _: 0.5, slow)
-    assert len([one for one in outcomes if one.step.kind == "linear-probe"]) == 2 * len(POOL.sources)
+    outcomes, elapsed = race(STRATEGY, 240, lambda _: 0.5, slow)
+    assert len([one for one in outcomes if one.step.kind == "linear-probe"]) == 2 * len(STRATEGY.sources)
     assert elapsed <= 240
 
 
 def test_a_minute_is_for_baselines_and_probes():
-    outcomes, elapsed = race(POOL, 60, lambda _: 0.5, usual_seconds)
+    outcomes, elapsed = race(STRATEGY, 60, lambda _: 0.5, usual_seconds)
     assert {one.step.kind for one in outcomes} == {"baseline", "linear-probe"}
-    assert len([one for one in outcomes if one.step.kind == "linear-probe"]) == 2 * len(POOL.sources)
+    assert len([one for one in outcomes if one.step.kind == "linear-probe"]) == 2 * len(STRATEGY.sources)
     assert elapsed <= 60
 
 
 def test_many_samples_are_trained_in_part_first():
-    outcomes, _ = race(replace(POOL, n_labeled=20_000), 50_000, lambda _: 0.5, usual_seconds)
+    outcomes, _ = race(replace(STRATEGY, n_labeled=20_000), 50_000, lambda _: 0.5, usual_seconds)
     trained = [one.step for one in outcomes if one.step.kind == "training"]
     assert {step.labeled for step in trained} == {3000, None}
     assert trained[0].labeled == 3000
@@ -241,18 +241,17 @@ def test_many_samples_are_trained_in_part_first():
 
 
 def test_the_plan_is_what_a_race_of_average_sources_does():
-    plan = {stage.name: (n_steps, seconds) for stage, n_steps, seconds in Strategy(POOL, 300).plan()}
-    strategy = Strategy(POOL, 300)
+    plan = {stage.name: (n_steps, seconds) for stage, n_steps, seconds in STRATEGY.plan()}
     outcomes, elapsed = [], 0.0
-    while (planned := strategy.next_steps(outcomes, elapsed))[1]:
+    while (planned := STRATEGY.next_steps(outcomes, elapsed))[1]:
         for step in planned[1]:
-            outcomes.append(Outcome(step, np.zeros(1), strategy.expected_seconds(step, outcomes)))
+            outcomes.append(Outcome(step, np.zeros(1), STRATEGY.expected_seconds(step, outcomes)))
             elapsed += outcomes[-1].seconds
     assert sum(n_steps for n_steps, _ in plan.values()) == pytest.approx(len(outcomes), abs=3)
     assert sum(seconds for _, seconds in plan.values()) <= 300
     assert plan["linear probes"][0] == 8
     assert plan["trainings"][0] > 0
-    assert [stage.name for stage, n_steps, _ in Strategy(POOL, 0).plan() if n_steps] == ["baselines"]
+    assert [stage.name for stage, n_steps, _ in replace(STRATEGY, seconds=0).plan() if n_steps] == ["baselines"]
 
 
 def test_a_step_that_would_not_end_in_time_is_given_up(sources, tmp_path):
@@ -268,39 +267,38 @@ def test_a_step_that_would_not_end_in_time_is_given_up(sources, tmp_path):
     record.write_text(json.dumps({"steps": plain_values(steps)}))
     # Time decided, so a repetition does not have this step.
     assert read_steps(record) == [LINEAR]
-    deadlines = {stage.name: Strategy(POOL, 100).deadline(stage) for stage in Strategy(POOL, 100).stages}
+    strategy = replace(STRATEGY, seconds=100)
+    deadlines = {stage.name: strategy.deadline(stage) for stage in strategy.stages}
     assert 100 / 3 < deadlines["linear probes"] < 50
     assert deadlines["finalists"] == pytest.approx(105)
     assert deadlines["baselines"] == np.inf
 
 
 def test_baselines_of_seconds_run_also_after_an_interruption():
-    pool = replace(POOL, others={"boosting": 0.5, "residual-network": 30.0})
-    quick = [outcome(Step("baseline", name, folds=5), 0.3) for name in pool.baselines]
+    strategy = replace(STRATEGY, others={"boosting": 0.5, "residual-network": 30.0})
+    quick = [outcome(Step("baseline", name, folds=5), 0.3) for name in strategy.baselines]
     for elapsed in (5, 60, 119):
-        stage, steps = Strategy(pool, 120).next_steps(quick, elapsed)
+        stage, steps = replace(strategy, seconds=120).next_steps(quick, elapsed)
         assert (stage.name, [step.name for step in steps]) == ("more baselines", ["boosting"])
     done = [*quick, outcome(Step("baseline", "boosting", folds=5), 0.3)]
-    assert Strategy(pool, 120).next_steps(done, 60)[0].name != "more baselines"
+    assert replace(strategy, seconds=120).next_steps(done, 60)[0].name != "more baselines"
     # With 0 minutes the quick ones alone take part.
-    assert Strategy(pool, 0).next_steps(quick, 0)[1] == []
+    assert replace(strategy, seconds=0).next_steps(quick, 0)[1] == []
 
 
 def test_the_plan_goes_on_from_what_is_done():
-    strategy = Strategy(POOL, 300)
-    outcomes = [outcome(Step("baseline", name, folds=5), 0.3) for name in POOL.baselines]
-    n_first, n_late = (sum(n for _, n, _ in strategy.plan(outcomes, elapsed)) for elapsed in (1.0, 280.0))
-    assert n_late < n_first == sum(n for _, n, _ in strategy.plan()) - len(outcomes)
+    outcomes = [outcome(Step("baseline", name, folds=5), 0.3) for name in STRATEGY.baselines]
+    n_first, n_late = (sum(n for _, n, _ in STRATEGY.plan(outcomes, elapsed)) for elapsed in (1.0, 280.0))
+    assert n_late < n_first == sum(n for _, n, _ in STRATEGY.plan()) - len(outcomes)
 
 
 def test_the_final_fits_take_as_long_as_the_steps_tell():
-    strategy = Strategy(POOL, 300)
     probe = outcome(PROBE, 0.3, seconds=20.0)
     # The features of the test samples are computed, too.
-    assert strategy.final_seconds(PROBE, [probe], 50) == pytest.approx(1 + 20 * 250 / 200)
+    assert STRATEGY.final_seconds(PROBE, [probe], 50) == pytest.approx(1 + 20 * 250 / 200)
     trained = outcome(replace(TRAINED, folds=2), 0.3, seconds=16.0)
-    assert strategy.final_seconds(trained.step, [trained], 50) == pytest.approx(1 + 16 / 2 * 5 / 4)
-    assert strategy.final_seconds(LINEAR, [], 50) == strategy.expected_seconds(replace(LINEAR, folds=1), [])
+    assert STRATEGY.final_seconds(trained.step, [trained], 50) == pytest.approx(1 + 16 / 2 * 5 / 4)
+    assert STRATEGY.final_seconds(LINEAR, [], 50) == STRATEGY.expected_seconds(replace(LINEAR, folds=1), [])
 
 
 @pytest.mark.usefixtures("own_cache")
@@ -350,7 +348,7 @@ def test_a_training_can_begin_with_the_embedder(sources, tmp_path):
 
 
 def test_dense_targets_have_no_probes():
-    outcomes, _ = race(replace(POOL, probes=False), 300, lambda _: 0.5, usual_seconds)
+    outcomes, _ = race(replace(STRATEGY, probes=False), 300, lambda _: 0.5, usual_seconds)
     assert not [one for one in outcomes if one.step.kind == "linear-probe"]
     assert [one for one in outcomes if one.step.kind == "training"]
 

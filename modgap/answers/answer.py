@@ -1,10 +1,10 @@
 """The answer to a question: a headline, verdicts with their reasons, checks, tables and the next step."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from modgap.storage.json_records import plain_values
+from modgap.storage.json_records import Record, plain_values
 
 PASS = "pass"
 WARN = "warn"
@@ -104,7 +104,7 @@ class Table:
     is_detail: bool = False
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> "Table":
+    def from_dict(cls, record: Record) -> "Table":
         """Return the table that a record of plain values describes."""
         marks, curves = (
             tuple(None if one is None else kind(**one) for one in record[name])
@@ -149,7 +149,7 @@ class Answer:
         return dict(plain_values(asdict(self)))
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> "Answer":
+    def from_dict(cls, record: Record) -> "Answer":
         """Return the answer that `to_dict` made a record of."""
         verdicts, checks = ([Verdict(**one) for one in record[name]] for name in ("verdicts", "checks"))
         tables = [Table.from_dict(one) for one in record["tables"]]

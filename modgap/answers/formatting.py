@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 SMALLEST_P = 0.001
 """p-values below this one are not shown as numbers."""
@@ -106,7 +105,13 @@ def confidence_interval(
     return f" (95 % CI {format_interval(interval, number, between)})" if interval else ""
 
 
-def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+def known_interval(ends: Sequence[float | None] | None) -> tuple[float, float] | None:
+    """Return the interval that a record has; None if it has none, or an end of it is missing."""
+    low, high = ends or (None, None)
+    return None if low is None or high is None else (low, high)
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
     """Return rows as the text of a CSV file. Every CSV file of modgap is written here.
 
     A text that a spreadsheet would run as a formula has an apostrophe before it, which `plain_text` removes. Numbers,
@@ -124,7 +129,7 @@ def csv_text(rows: Iterable[Iterable[Any]]) -> str:
     return "".join(f"{','.join(map(_csv_cell, row))}\n" for row in rows)
 
 
-def _csv_cell(value: Any) -> str:
+def _csv_cell(value: object) -> str:
     text = "" if value is None else str(value)
     if isinstance(value, str) and _is_formula(text.lstrip(APOSTROPHE)) and not NUMBER.fullmatch(text):
         text = f"{APOSTROPHE}{text}"

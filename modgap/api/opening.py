@@ -117,7 +117,7 @@ def open_target(
 
 
 def target_request(
-    target: str | Path | tuple[Any, Any],
+    target: str | Path | tuple[object, object],
     custom_data: CustomData | Mapping[str, str] | None,
     data_dir: str | Path | None,
     pseudo_classes: int | None,
@@ -131,7 +131,7 @@ def target_request(
     return TargetRequest(target_name(target), CustomData.of(custom_data), directory, pseudo_classes)
 
 
-def target_name(target: str | Path | tuple[Any, Any]) -> str:
+def target_name(target: str | Path | tuple[object, object]) -> str:
     """Return the name or the path of a target; a pair of arrays is stored in a file first.
 
     Args:

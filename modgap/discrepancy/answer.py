@@ -1,8 +1,7 @@
 """The answer of a discrepancy: its headline, two verdicts, checks and next step, and its table and notes."""
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Mark, Table, Verdict, in_order
 from modgap.answers.formatting import confidence_interval, format_interval
@@ -22,6 +21,7 @@ from modgap.discrepancy.verdict import (
 )
 from modgap.errors import count, visible_name
 from modgap.statistics.intervals import MIN_UNITS
+from modgap.storage.json_records import Record
 
 CLASSES_SHOWN = 12
 COLUMNS = ("estimator", "held-out error", "95 % CI", "permuted", "p", "in-sample")
@@ -39,7 +39,7 @@ COUNTED = {"samples": "error rate", "groups": "groups count equally", "classes":
 CONTROL_STEP = "Compare with the same architecture with random weights, on the same samples and splits."
 
 
-def answer_of_record(record: Mapping[str, Any]) -> Answer:
+def answer_of_record(record: Record) -> Answer:
     """Return the answer of a record that `modgap discrepancy --json` prints, of any version, without its tables."""
     numbers = evidence_of_record(record)
     numbers = numbers.named(visible_name(record["source"] or ""), visible_name(numbers.target))
@@ -60,7 +60,7 @@ def answer_of_record(record: Mapping[str, Any]) -> Answer:
     )
 
 
-def _facts(record: Mapping[str, Any]) -> tuple[str, ...]:
+def _facts(record: Record) -> tuple[str, ...]:
     split = (record["provenance"].get("samples") or {}).get("split")
     return (
         f"{count(record['n_samples'], 'sample')}{f' ({split} split)' if split not in (None, 'all') else ''}",
@@ -85,7 +85,7 @@ def _control_verdict(numbers: Evidence) -> Verdict:
     return Verdict(question, *LABELS["few controls" if is_few else finding.status], finding.sentence)
 
 
-def _control_command(record: Mapping[str, Any], numbers: Evidence) -> str:
+def _control_command(record: Record, numbers: Evidence) -> str:
     """Return the command that adds controls; empty where it does not apply or a name cannot be shown unchanged."""
     if numbers.control is not None or numbers.is_control or not numbers.is_measured:
         return ""
@@ -103,7 +103,7 @@ def _control_command(record: Mapping[str, Any], numbers: Evidence) -> str:
     return shlex.join(arguments) if all(visible_name(text) == text for text in arguments) else ""
 
 
-def _sample_checks(record: Mapping[str, Any], numbers: Evidence) -> Iterator[Verdict]:
+def _sample_checks(record: Record, numbers: Evidence) -> Iterator[Verdict]:
     """Yield checks by the baseline and of the samples: copies, samples that are left out, and few groups."""
     finding = majority_finding(numbers)
     if finding.sentence:
@@ -132,7 +132,7 @@ def _sample_checks(record: Mapping[str, Any], numbers: Evidence) -> Iterator[Ver
         yield Verdict("Few groups", "", WARN, text)
 
 
-def _bound_checks(record: Mapping[str, Any], numbers: Evidence) -> Iterator[Verdict]:
+def _bound_checks(record: Record, numbers: Evidence) -> Iterator[Verdict]:
     """Yield what is certified about all maps."""
     bounds = record["bounds"]
     name = numbers.estimator

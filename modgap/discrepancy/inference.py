@@ -265,26 +265,20 @@ def _soft_solution(task: InferenceTask, temperature: float) -> SoftMap:
 
 def _estimate(task: InferenceTask, solution: Solution | SoftMap, errors: SampleErrors | None) -> Estimate:
     """Return an estimate without the errors of permuted labels; `errors` are its held-out errors, or None."""
-    mean = estimate_mean(errors) if errors else None
+    mean, space = estimate_mean(errors) if errors else None, task.space
+    weights = np.bincount(space.entry_samples, task.labeled.weights, len(space))
     return Estimate(
         solution=solution,
         held_out=mean.value if mean else None,
         held_out_interval=mean.interval if mean else None,
         held_out_se=mean.standard_error if mean else None,
-        measures=_further_measures(task, solution.map),
+        measures={
+            name: map_discrepancy(
+                task.logits, space, solution.map, name, temperature=task.temperature, sample_weights=weights
+            )
+            for name in task.measures
+        },
     )
-
-
-def _further_measures(task: InferenceTask, source_classes: Sequence[int]) -> dict[str, float]:
-    """Return the value of each further measure under one map (K,), by name."""
-    space = task.space
-    weights = np.bincount(space.entry_samples, task.labeled.weights, len(space))
-    return {
-        name: map_discrepancy(
-            task.logits, space, source_classes, name, temperature=task.temperature, sample_weights=weights
-        )
-        for name in task.measures
-    }
 
 
 def _warn_of_order(task: InferenceTask) -> None:

@@ -257,15 +257,10 @@ def soft_maps_and_leep_errors(probabilities: Probabilities, labeling: Labeling) 
     of_classes = np.stack([np.bincount(space.labels, of_fold, space.n_classes) for of_fold in weights])
     mass += (of_classes / of_classes.sum(axis=1, keepdims=True))[:, :, None]
     mass /= totals + 1
-    return maps, _log_losses(probabilities, labeling, mass)
-
-
-def _log_losses(probabilities: Probabilities, labeling: Labeling, conditional: np.ndarray) -> np.ndarray:
-    """Return minus the log-probability of the label of the tested samples in each fold, shape (J, N)."""
-    errors = np.zeros((len(labeling.splits), len(labeling.space)))
+    errors = np.zeros((len(labeling.splits), len(space)))
     for first, block in probabilities.blocks():
-        _add_block(errors, labeling, conditional, first, block, probabilities.threads)
-    return errors
+        _add_block(errors, labeling, mass, first, block, probabilities.threads)
+    return maps, errors
 
 
 def _add_block(

@@ -7,19 +7,19 @@ its error is lower than with permuted labels and than that of the majority class
 decide.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from types import MappingProxyType
-from typing import Any
 
 from scipy import stats
 
-from modgap.answers.formatting import confidence_interval, p_value_text
+from modgap.answers.formatting import confidence_interval, known_interval, p_value_text
 from modgap.errors import CONTROL_PREFIX, count
 from modgap.statistics.intervals import LEVEL, MIN_UNITS
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 from modgap.statistics.permutations import smallest_p_value
+from modgap.storage.json_records import Record
 
 ENOUGH_CONTROLS = 3
 """Fewest random initializations from which a statement on pretraining is made, and their variance is estimated."""
@@ -181,7 +181,7 @@ def best_estimator(held_out: dict[str, float | None]) -> str | None:
     return "search" if "search" in held_out else next(iter([*tested, *reversed(held_out)]), None)
 
 
-def evidence_of_record(record: Mapping[str, Any]) -> Evidence:
+def evidence_of_record(record: Record) -> Evidence:
     """Return the numbers that the verdict depends on, from a record of `modgap discrepancy --json`."""
     name = best_estimator({name: one["held_out"] for name, one in record["estimates"].items()})
     estimate = record["estimates"][name] if name else {}
@@ -194,7 +194,7 @@ def evidence_of_record(record: Mapping[str, Any]) -> Evidence:
         estimator=name,
         in_sample=estimate.get("value"),
         held_out=estimate.get("held_out"),
-        interval=_pair(estimate.get("held_out_interval")),
+        interval=known_interval(estimate.get("held_out_interval")),
         n_units=record.get("n_units"),
         in_groups=record["n_groups"] is not None,
         splits=record["splits"],
@@ -220,13 +220,9 @@ def evidence_of_record(record: Mapping[str, Any]) -> Evidence:
     )
 
 
-def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
-    return None if interval is None else (interval[0], interval[1])
-
-
-def _control_evidence(control: Mapping[str, Any]) -> ControlEvidence:
+def _control_evidence(control: Record) -> ControlEvidence:
     difference = control["difference"]
-    values = (difference["value"], _pair(difference["interval"]), difference["p_value"])
+    values = (difference["value"], known_interval(difference["interval"]), difference["p_value"])
     return ControlEvidence(control["n"], control["held_out"], *values, control.get("smallest_difference"))
 
 

@@ -1,23 +1,23 @@
 """The answer of a distortion: whether training lost source knowledge, and how much at most, with its tables."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
-from typing import Any
 
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Curve, Mark, Table, Verdict
-from modgap.answers.formatting import confidence_interval, format_interval, format_p_value, p_value_text
+from modgap.answers.formatting import confidence_interval, format_interval, format_p_value, known_interval, p_value_text
 from modgap.distortion.grid import display_name, grid_cells
 from modgap.distortion.measurement import EncoderResult, SurrogateResult
 from modgap.distortion.probe_cross_validation import FewShotCurve
 from modgap.errors import count, visible_name
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL, holm
+from modgap.storage.json_records import Record
 
 IS_SIGNIFICANT = "Is the loss significant?"
 HOW_LARGE = "How large is it at most?"
 
 
-def answer_of_record(record: Mapping[str, Any]) -> Answer:
+def answer_of_record(record: Record) -> Answer:
     """Return the answer of a record that `modgap distortion --json` prints, of any version, without its tables."""
     surrogates = record["surrogates"]
     encoders = len(surrogates[0]["encoders"])
@@ -34,21 +34,17 @@ def answer_of_record(record: Mapping[str, Any]) -> Answer:
     )
 
 
-def _surrogate_name(surrogate: Mapping[str, Any]) -> str:
+def _surrogate_name(surrogate: Record) -> str:
     return visible_name(PurePath(surrogate["name"]).name or surrogate["name"])
 
 
-def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
-    return None if interval is None or None in interval else (interval[0], interval[1])
-
-
-def _first_probe(encoder: Mapping[str, Any]) -> tuple[str, float, tuple[float, float] | None]:
+def _first_probe(encoder: Record) -> tuple[str, float, tuple[float, float] | None]:
     """Return the name, the error and the interval of the first probe of an encoder."""
     name, probe = next(iter(encoder["probes"].items()))
-    return name, probe["value"], _pair(probe["interval"])
+    return name, probe["value"], known_interval(probe["interval"])
 
 
-def _findings(surrogates: Sequence[Mapping[str, Any]]) -> tuple[str, tuple[Verdict, ...]]:
+def _findings(surrogates: Sequence[Record]) -> tuple[str, tuple[Verdict, ...]]:
     """Return the headline and the verdicts."""
     trained = [(one, encoder) for one in surrogates for encoder in one["encoders"] if encoder["run"]]
     trained = [(one, encoder) for one, encoder in trained if encoder["difference"]]
@@ -84,7 +80,7 @@ def _findings(surrogates: Sequence[Mapping[str, Any]]) -> tuple[str, tuple[Verdi
     number = max(losses or range(n_compared), key=lambda one: differences[one]["value"])
     (surrogate, encoder), p_value = trained[number], p_values[number]
     name, error, _ = _first_probe(encoder)
-    value, interval = differences[number]["value"], _pair(differences[number].get("interval"))
+    value, interval = differences[number]["value"], known_interval(differences[number].get("interval"))
     p_text = ", too few groups for a p-value" if math.isnan(p_value) else f", with {p_value_text(p_value)}{corrected}"
     text = (
         f"The largest {'significant ' if losses else ''}difference is that of {visible_name(encoder['encoder'])}: the "

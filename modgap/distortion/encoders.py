@@ -80,7 +80,7 @@ class Encoder:
             return f"{UNTOUCHED}{number}"
         return f"{self.method} {self.target} epoch {self.trained_epochs} seed {self.seed}{number}"
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self) -> dict[str, object]:
         """Return everything that determines the weights, besides the source."""
         if self.run is None:
             return {"encoder": UNTOUCHED}
@@ -175,7 +175,7 @@ def _describe_variants(runs: Sequence[Run]) -> list[str]:
     return variants
 
 
-def _flatten(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(recipe: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     for name, value in recipe.items():
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{name}.")
@@ -227,7 +227,7 @@ class FeatureRequest:
 
 def compute_features(
     source: Source,
-    fingerprint: Mapping[str, Any],
+    fingerprint: Mapping[str, object],
     encoder: Encoder,
     surrogate: Surrogate,
     request: FeatureRequest | None = None,

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,7 @@ from modgap.answers.figures.style import (
 from modgap.distortion.grid import display_name
 from modgap.distortion.measurement import EncoderResult, SurrogateResult
 from modgap.probes.tsne_maps import MapQuality, TsneMap
+from modgap.storage.json_records import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -235,7 +236,7 @@ def map_caption(maps: Mapping[str, TsneMap], labels: ArrayLike, surrogate: str) 
     )
 
 
-def _parameters(parameters: Mapping[str, Any]) -> str:
+def _parameters(parameters: Record) -> str:
     """Return the parameters that all maps share, in a sentence."""
     components = parameters["principal_components"]
     parts = [

@@ -9,6 +9,7 @@ T = ||X'Y||^2 - d'e, so that no n x n matrix is needed. Each sum without one sam
 row, so that the delete-one jackknife costs as much as one estimate.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -109,12 +110,12 @@ def kernel_terms(
         InputError: When the median distance is 0.
     """
     with single_blas_thread():
-        kernels = [_GaussianKernel(array, bandwidth) for array in (first, second)]
+        kernels = [gaussian_kernel(array, bandwidth) for array in (first, second)]
     n_samples = len(first)
     row_bytes = 8 * n_samples * (len(kernels) + 3)
 
     def sum_rows(rows: slice) -> np.ndarray:
-        one, other = (kernel.rows(rows) for kernel in kernels)
+        one, other = (kernel(rows) for kernel in kernels)
         squares = (np.einsum("ij,ij->i", block, block) for block in (one, other))
         products = (one[:, None] @ other[:, :, None]).ravel()
         return np.stack([one.sum(axis=1), other.sum(axis=1), *squares, products])
@@ -123,7 +124,7 @@ def kernel_terms(
     *totals, first_squares, second_squares, products = np.concatenate(parts, axis=1)
 
     def multiply_rows(rows: slice) -> np.ndarray:
-        return np.stack([kernel.rows(rows) @ np.stack(totals).T for kernel in kernels])
+        return np.stack([kernel(rows) @ np.stack(totals).T for kernel in kernels])
 
     # times[a, b] is kernel a times the row sums of kernel b.
     times = np.concatenate(map_blocks(multiply_rows, n_samples, row_bytes), axis=1) if jackknife else None
@@ -136,24 +137,32 @@ def kernel_terms(
     return terms(0, 1, products), terms(0, 0, first_squares), terms(1, 1, second_squares)
 
 
-class _GaussianKernel:
-    def __init__(self, array: np.ndarray, bandwidth: float) -> None:
-        self.array = array
-        self.norms = (array**2).sum(axis=1)
-        rows = np.unique(np.linspace(0, len(array) - 1, min(len(array), MEDIAN_SAMPLES)).astype(int))
-        subset = array[rows]
-        squares = squared_distances(subset, slice(0, len(subset)), self.norms[rows])
-        median = float(np.median(squares[np.triu_indices(len(subset), 1)]))
-        if median <= 1e-12 * self.norms.max():
-            raise InputError(
-                "The median distance between samples is 0: at least half of the pairs have the same features. "
-                "Use linear_cka, or remove repeated samples."
-            )
-        self.scale = -1 / (2 * median * bandwidth**2)
+def gaussian_kernel(array: np.ndarray, bandwidth: float) -> Callable[[slice], np.ndarray]:
+    """Return a function that computes a block of rows of the Gaussian kernel of features, with a diagonal of 0.
 
-    def rows(self, rows: slice) -> np.ndarray:
-        """Return a block of rows of the kernel, with a diagonal of 0."""
-        squares = squared_distances(self.array, rows, self.norms)
-        kernel = np.exp(np.multiply(squares, self.scale, out=squares), out=squares)
+    Args:
+        array: Centered features, shape (n, D).
+        bandwidth: Standard deviation of the kernel as a multiple of the median distance.
+
+    Raises:
+        InputError: When the median distance is 0.
+    """
+    norms = (array**2).sum(axis=1)
+    spread = np.unique(np.linspace(0, len(array) - 1, min(len(array), MEDIAN_SAMPLES)).astype(int))
+    subset = array[spread]
+    squares = squared_distances(subset, slice(0, len(subset)), norms[spread])
+    median = float(np.median(squares[np.triu_indices(len(subset), 1)]))
+    if median <= 1e-12 * norms.max():
+        raise InputError(
+            "The median distance between samples is 0: at least half of the pairs have the same features. "
+            "Use linear_cka, or remove repeated samples."
+        )
+    scale = -1 / (2 * median * bandwidth**2)
+
+    def kernel_rows(rows: slice) -> np.ndarray:
+        squares = squared_distances(array, rows, norms)
+        kernel = np.exp(np.multiply(squares, scale, out=squares), out=squares)
         kernel[np.arange(len(kernel)), np.arange(rows.start, rows.stop)] = 0
         return np.asarray(kernel)
+
+    return kernel_rows

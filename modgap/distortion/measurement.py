@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -118,7 +117,7 @@ class SurrogateResult:
     """
 
     name: str
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, object]
     classes: tuple[str, ...]
     labels: np.ndarray
     training_samples: int

@@ -380,8 +380,8 @@ def few_shot_figure(
         f"Error of a {display_name(first.name)} probe on {name_in_title(surrogate, 'surrogate')} with few training "
         f"samples, mean of {first.errors.shape[1]} draws. Bands span all draws."
     )
-    axis_labels = {"xlabel": "training samples per class (log scale)", "ylabel": "error"}
-    axes = line_panel(_few_shot_title(curves, surrogate, other_sources), subtitle, 2.2, ax, **axis_labels)
+    title, x = _few_shot_title(curves, surrogate, other_sources), "training samples per class (log scale)"
+    axes = line_panel(title, subtitle, 2.2, ax, xlabel=x, ylabel="error")
     frame = few_shot_frame(curves)
     means = frame[frame["kind"] == "mean"]
     colored = _colored(curves)

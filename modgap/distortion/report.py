@@ -160,7 +160,7 @@ class DistortionResult(Plotted):
         return written
 
 
-def _frame_row(result: SurrogateResult, encoder: EncoderResult) -> dict[str, Any]:
+def _frame_row(result: SurrogateResult, encoder: EncoderResult) -> dict[str, object]:
     first, *others = encoder.probes.values()
     nan = float("nan")
     difference = encoder.difference
@@ -187,7 +187,7 @@ def _frame_row(result: SurrogateResult, encoder: EncoderResult) -> dict[str, Any
     }
 
 
-def _surrogate_record(result: SurrogateResult) -> dict[str, Any]:
+def _surrogate_record(result: SurrogateResult) -> dict[str, object]:
     return {
         "name": result.name,
         "samples": plain_values(dict(result.provenance)),
@@ -200,7 +200,7 @@ def _surrogate_record(result: SurrogateResult) -> dict[str, Any]:
     }
 
 
-def _encoder_record(result: EncoderResult) -> dict[str, Any]:
+def _encoder_record(result: EncoderResult) -> dict[str, object]:
     encoder = result.encoder
     return {
         "encoder": result.label,
@@ -221,7 +221,7 @@ def _encoder_record(result: EncoderResult) -> dict[str, Any]:
     }
 
 
-def _drop_fields(record: Mapping[str, Any], *names: str) -> dict[str, Any]:
+def _drop_fields(record: Mapping[str, object], *names: str) -> dict[str, object]:
     """Return a record as JSON values, without the fields that have one value for each sample."""
     return {name: plain_values(value) for name, value in record.items() if name not in names}
 

@@ -156,9 +156,17 @@ def set_up_inference(
         validate_class_count(request.compared or n_classes, len(source.class_names))
     if n_named < n_classes:
         raise InputError(f"The labels have {n_classes} classes, but the target names only {n_named}.")
-    target_classes = tuple(str(name) for name in table.classes or ())[:n_classes]
-    provenance = _provenance(cache_record, source, embedding, device.type) | {"head": head}
-    return InferenceSetup(source, rows, embedding, device, labels, groups, table, target_classes, provenance)
+    return InferenceSetup(
+        source=source,
+        rows=rows,
+        embedding=embedding,
+        device=device,
+        labels=labels,
+        groups=groups,
+        table=table,
+        target_classes=tuple(str(name) for name in table.classes or ())[:n_classes],
+        provenance=_provenance(cache_record, source, embedding, device.type) | {"head": head},
+    )
 
 
 def warn_about_small_classes(labels: np.ndarray, names: Sequence[str]) -> None:

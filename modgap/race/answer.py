@@ -3,14 +3,13 @@
 import itertools
 import math
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from scipy import stats
 
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Curve, Mark, Table, Verdict
-from modgap.answers.formatting import format_p_value
+from modgap.answers.formatting import format_p_value, known_interval
 from modgap.errors import InputError, count, format_duration, visible_name
 from modgap.race.labeled_data import LabeledData
 from modgap.race.steps import TRAINING, Outcome
@@ -28,6 +27,7 @@ from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 from modgap.statistics.paired import PairedDifference, paired_difference
 from modgap.statistics.sample_file import SAMPLES_FILE, read_sample_file
+from modgap.storage.json_records import Record
 from modgap.training.answer import metric_without_unit
 from modgap.training.evaluation import PERCENT
 from modgap.training.linear_probe import LINEAR_PROBE
@@ -73,9 +73,9 @@ def of_groups(labeled: LabeledData, part: int) -> str:
     return f" of {count(labeled.n_groups[part], 'group')}" if labeled.group else ""
 
 
-def _interval(result: Mapping[str, Any]) -> str:
-    low, high = result["interval"]
-    return "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
+def _interval(result: Record) -> str:
+    interval = known_interval(result["interval"])
+    return f"{interval[0]:.3g} to {interval[1]:.3g}" if interval else ""
 
 
 def _quality(race: Race) -> Verdict:
@@ -293,12 +293,9 @@ def tested_table(race: Race, labeled: LabeledData) -> Table:
         result = one.run.record["result"]
         compared = ["", "", ""] if one.is_winner else _compared(errors_of_run(one.run), errors_of_run(winner), unit)
         rows.append([one.title, one.shown, _interval(result), *compared, one.name])
-        low, high = result["interval"]
-        interval = None if low is None or high is None else (float(low), float(high))
         is_reference = one.name in REFERENCES and not one.is_winner
-        marks.append(
-            None if result["test"] is None else Mark(float(result["test"]), interval, is_reference=is_reference)
-        )
+        interval, test = known_interval(result["interval"]), result["test"]
+        marks.append(None if test is None else Mark(float(test), interval, is_reference=is_reference))
     if math.isfinite(race.chance.test):
         shown = f"{race.chance.test:.3g}{f' {unit}' if unit else ''}"
         compared = _compared(race.chance.errors, errors_of_run(winner), unit)
@@ -352,14 +349,14 @@ def _steps_table(race: Race, labeled: LabeledData) -> Table:
     if len(order) > MOST_STEPS:
         notes.append(f"{len(order) - MOST_STEPS} more are in steps.csv.")
     shown = order[:MOST_STEPS]
-    marks = [None if one.reason else _step_mark(one, error, race) for one, error in shown]
+    winner = race.chosen.winner
+    marks = [
+        None if one.reason else Mark(error, is_reference=kind_of(one) in REFERENCES and one is not winner)
+        for one, error in shown
+    ]
     return Table(
         heads, rows[:MOST_STEPS], "Everything that was tried", " ".join(notes), marks=marks, reference=labeled.chance
     )
-
-
-def _step_mark(one: Outcome, error: float, race: Race) -> Mark:
-    return Mark(error, is_reference=kind_of(one) in REFERENCES and one is not race.chosen.winner)
 
 
 def _time_table(race: Race, labeled: LabeledData) -> Iterator[Table]:

@@ -1,12 +1,10 @@
 """The folder of a race: names of its files, and the request of the race that has begun in it."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from modgap.errors import UsageError
 from modgap.storage.atomic_files import write_text_atomically
-from modgap.storage.json_records import read_json, write_json
+from modgap.storage.json_records import Record, read_json, write_json
 from modgap.training.run_folder import RECORD, check_folder
 
 STEPS, REQUEST, MODELS, FINALS = "steps.jsonl", "request.json", "models", "final_models.json"
@@ -16,7 +14,7 @@ TESTED_AFTER = "tested_after"
 """Key of the request: the minutes after which a race was tested before it got more of them."""
 
 
-def begun_request(folder: Path, *, resume: bool) -> dict[str, Any]:
+def begun_request(folder: Path, *, resume: bool) -> Record:
     """Return the request of the race that has begun in a folder; empty if none has.
 
     A start that ended before its first result, for instance because a file was broken, has not begun a race.
@@ -31,7 +29,7 @@ def begun_request(folder: Path, *, resume: bool) -> dict[str, Any]:
     return read_json(folder / REQUEST) if is_begun else {}
 
 
-def prepare_folder(folder: Path, requested: Mapping[str, Any], given_up: str, *, resume: bool) -> None:
+def prepare_folder(folder: Path, requested: Record, given_up: str, *, resume: bool) -> None:
     """Write the request to a new folder, or check that the folder has the same one; a race may get more minutes.
 
     Args:
@@ -60,12 +58,9 @@ def prepare_folder(folder: Path, requested: Mapping[str, Any], given_up: str, *,
         raise UsageError(
             f"The transfer in {folder} has another `{others[0]}`{values}.{more} Repeat it, or pass another `out`."
         )
-    if differing:
-        _extend(folder, recorded, requested, given_up)
-
-
-def _extend(folder: Path, recorded: Mapping[str, Any], requested: Mapping[str, Any], given_up: str) -> None:
-    """Give a race more minutes: steps that were given up because of the time may be tried again."""
+    if not differing:
+        return
+    # With more minutes, steps that were given up because of the time may be tried again.
     lines = (folder / STEPS).read_text(encoding="utf-8").splitlines(keepends=True)
     write_text_atomically(folder / STEPS, "".join(line for line in lines if f'"{given_up}' not in line))
     before = list(recorded.get(TESTED_AFTER, []))

@@ -84,7 +84,7 @@ def describe_labeled(request: "RaceRequest", losses: Sequence[np.ndarray]) -> La
     name, loss = metric.name.removesuffix(f" {metric.unit}"), LOSSES[data.output.task]
     every = [*losses, chance_losses(labeled)]
     measure, unit = ("error" if name == loss else loss if data.output.task == "classification" else "loss"), ""
-    errors = [_mean(one) for one in every]
+    errors = [float(known.mean()) if len(known := one[np.isfinite(one)]) else float("nan") for one in every]
     if data.output.task == "classification":
         errors, unit = [100 * error for error in errors], PERCENT
     elif _tells_metric(labeled, name):
@@ -106,11 +106,6 @@ def describe_labeled(request: "RaceRequest", losses: Sequence[np.ndarray]) -> La
         tuple(map(visible_name, data.table.classes or ())),
         _is_drawn(labeled),
     )
-
-
-def _mean(losses: np.ndarray) -> float:
-    known = losses[np.isfinite(losses)]
-    return float(known.mean()) if len(known) else float("nan")
 
 
 def _tells_metric(labeled: Labeled, name: str) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from modgap.baselines import baseline_names, get_baseline
 from modgap.baselines.baseline import QUICK_SECONDS, expected_seconds, quick_baselines
 from modgap.race.steps import Labeled
-from modgap.race.strategy import Pool
+from modgap.race.strategy import Strategy
 from modgap.ranking.history.choice import choose_source
 from modgap.ranking.history.lines import Setup
 from modgap.ranking.history.sketches import cached_sketch
@@ -17,28 +17,43 @@ from modgap.training.fitted_run import suitable_baselines
 from modgap.training.pilot import PILOT_EPOCHS, PILOT_RATES, PILOT_SAMPLES
 
 
-def pool_of(target: TargetRequest, sources: Sequence[str], labeled: Labeled, seed: int, *, history: bool) -> Pool:
-    """Return the baselines and sources that can take part in a race; the quickest baseline always does.
+def strategy_of(
+    target: TargetRequest,
+    sources: Sequence[str],
+    labeled: Labeled,
+    seed: int,
+    *,
+    seconds: float,
+    workers: int,
+    history: bool,
+) -> Strategy:
+    """Return the strategy with the baselines and sources that can take part; the quickest baseline always does.
 
     Args:
         target: The target.
         sources: Names of the sources; empty for those on this machine with an open license and without near copies.
         labeled: The labeled samples.
         seed: Seed of the forecast by earlier targets.
+        seconds: Budget in seconds.
+        workers: Number of steps that run side by side.
         history: True to put sources first that were good on earlier targets.
     """
     data, form, n_labeled = labeled.data, labeled.form, len(labeled.rows)
     suitable = suitable_baselines([get_baseline(name) for name in baseline_names()], data, form)
-    seconds = {one.name: expected_seconds(one, form, n_labeled) for one in suitable}
+    durations = {one.name: expected_seconds(one, form, n_labeled) for one in suitable}
     quick = [one.name for one in quick_baselines(suitable, form, n_labeled, QUICK_SECONDS)]
-    quick = quick or sorted(seconds, key=lambda name: seconds[name])[:1]
+    quick = quick or sorted(durations, key=lambda name: durations[name])[:1]
     names = list(sources) or [name for name in diverse_sources() if not name.startswith("random:")]
     is_dense = data.output.task == "regression" and len(data.output.shape) > 1
-    return Pool(
-        {name: seconds[name] for name in quick},
-        {name: value for name, value in seconds.items() if name not in quick},
-        tuple(_by_history(names, target, labeled.data.table.samples, seed) if history else names),
+    if history:
+        names = _by_history(names, target, labeled.data.table.samples, seed)
+    return Strategy(
+        {name: durations[name] for name in quick},
+        {name: value for name, value in durations.items() if name not in quick},
+        tuple(names),
         n_labeled,
+        seconds,
+        workers,
         probes=not is_dense,
         embeds=form.spec.kind != "text",
     )

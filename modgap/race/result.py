@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,9 @@ from modgap.answers.formatting import csv_text
 from modgap.race.answer import answer_of_race, difference_of, errors_of_run, helps
 from modgap.race.card import model_card
 from modgap.race.labeled_data import LabeledData, describe_labeled
-from modgap.race.transfer import Race, Tested, steps_of
-from modgap.race.verdict import (
-    kind_of,
-)
+from modgap.race.steps import Outcome
+from modgap.race.transfer import Race, Tested
+from modgap.race.verdict import kind_of
 from modgap.storage.algorithms import installed_version
 from modgap.storage.atomic_files import write_texts, writing
 from modgap.storage.json_records import format_json, plain_values, with_digest
@@ -64,7 +63,7 @@ class TransferResult(Plotted):
         """Return the documented record of plain values."""
         race, samples = self.race, self.race.request.samples
         chosen = race.chosen
-        record: dict[str, Any] = {
+        record: dict[str, object] = {
             "schema": SCHEMA,
             "kind": "transfer",
             "target": race.request.target.name,
@@ -72,7 +71,7 @@ class TransferResult(Plotted):
             "seed": samples.seed,
             "limit": samples.limit,
             "labeled": race.n_labeled,
-            "steps": [{**step, "elapsed": at} for step, at in zip(steps_of(race.outcomes), race.elapsed, strict=True)],
+            "steps": [_step_record(one, at) for one, at in zip(race.outcomes, race.elapsed, strict=True)],
             "chance": {"error": race.chance.loss, "test": race.chance.test},
             "validation": {
                 "measure": self.labeled.measure,
@@ -136,7 +135,15 @@ class TransferResult(Plotted):
             return write_texts(folder, texts | {RECORD: with_digest(format_json(self.to_dict()))})
 
 
-def _tested_record(one: Tested, race: Race) -> dict[str, Any]:
+def _step_record(one: Outcome, elapsed: float) -> dict[str, object]:
+    """Return the record of a step without the losses of its samples."""
+    about = {"step": asdict(one.step), "kind": kind_of(one), "title": one.step.title}
+    # An error that is not finite becomes None.
+    reason = {"reason": one.reason} if one.reason else {}
+    return {**about, "error": one.error, "seconds": one.seconds, **reason, "elapsed": elapsed}
+
+
+def _tested_record(one: Tested, race: Race) -> dict[str, object]:
     result, errors = one.run.record["result"], errors_of_run(one.run)
     difference = None if one.is_winner else difference_of(errors, errors_of_run(race.tested[0].run), result["unit"])
     record = {name: result[name] for name in ("metric", "unit", "test", "interval")}

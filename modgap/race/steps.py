@@ -4,10 +4,9 @@ import functools
 import hashlib
 import logging
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
@@ -24,8 +23,8 @@ from modgap.ranking.history.measure import only_messages_from
 from modgap.sources import ImageInput, Input, open_source
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key, cached
-from modgap.storage.json_records import parse_json, plain_values
-from modgap.targets import TargetRequest
+from modgap.storage.json_records import Record, parse_json, plain_values
+from modgap.targets import Samples, TargetRequest
 from modgap.targets.manifest import InputSpec
 from modgap.targets.samples import SelectedSamples
 from modgap.training.evaluation import Evaluator
@@ -99,7 +98,7 @@ class Step:
         return f"{self.method} {self.name}, rate {self.rate:g}, {self.epochs} epochs"
 
     @property
-    def model(self) -> tuple[Any, ...]:
+    def model(self) -> tuple[object, ...]:
         """Method, name, rate and epochs, whatever part of the samples the model is judged on."""
         return self.method, self.name, self.rate, self.epochs
 
@@ -130,14 +129,14 @@ class Outcome:
         """Mean loss; infinity for a step that failed."""
         return float("inf") if self.reason else float(np.nanmean(self.losses))
 
-    def to_record(self) -> dict[str, Any]:
+    def to_record(self) -> dict[str, object]:
         """Return plain values."""
         rows = np.flatnonzero(np.isfinite(self.losses))
         losses = {"rows": rows.tolist(), "losses": self.losses[rows].tolist()}
         return {"step": plain_values(asdict(self.step)), "seconds": self.seconds, "reason": self.reason, **losses}
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any], n_labeled: int) -> "Outcome":
+    def from_record(cls, record: Record, n_labeled: int) -> "Outcome":
         """Return the outcome that `to_record` made a record of.
 
         Raises:
@@ -349,7 +348,7 @@ class StepJob:
         judged = [fold for fold in range(self.step.folds) if (folds == fold).any()]
         return held_out_scores(baseline, samples, labeled.form, truth, folds, judged, self.seed)
 
-    def _model(self, labeled: Labeled, rows: np.ndarray, device: str) -> tuple[Baseline, Any]:
+    def _model(self, labeled: Labeled, rows: np.ndarray, device: str) -> tuple[Baseline, Samples]:
         """Return the baseline or the linear probe, and the samples in the form that it takes.
 
         A linear probe takes positions of samples, which it looks up among features that are computed here.

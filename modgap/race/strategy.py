@@ -50,27 +50,6 @@ FIT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Pool:
-    """Models that can take part in a race.
-
-    Attributes:
-        baselines: Seconds that each baseline is expected to take for one fold, by name; quick ones.
-        others: The same of the other baselines.
-        sources: Names of the sources, those that were best on earlier targets first.
-        n_labeled: Number of labeled samples.
-        probes: True if linear probes can be fitted to it.
-        embeds: True if an embedder can be trained for its samples, as it cannot for texts.
-    """
-
-    baselines: Mapping[str, float]
-    others: Mapping[str, float]
-    sources: tuple[str, ...]
-    n_labeled: int
-    probes: bool = True
-    embeds: bool = True
-
-
-@dataclass(frozen=True)
 class Stage:
     """A part of a race.
 
@@ -92,25 +71,35 @@ def folds_of_finalists(n_labeled: int) -> int:
 
 @dataclass(frozen=True)
 class Strategy:
-    """Choice of the next steps of a race.
+    """Choice of the next steps of a race, from the models that can take part.
 
     Attributes:
-        pool: What can take part.
+        baselines: Seconds that each baseline is expected to take for one fold, by name; quick ones.
+        others: The same of the other baselines.
+        sources: Names of the sources, those that were best on earlier targets first.
+        n_labeled: Number of labeled samples.
         seconds: Budget in seconds; with 0, the quick baselines alone take part.
         workers: Number of steps that run side by side.
+        probes: True if linear probes can be fitted to the target.
+        embeds: True if an embedder can be trained for its samples, as it cannot for texts.
     """
 
-    pool: Pool
+    baselines: Mapping[str, float]
+    others: Mapping[str, float]
+    sources: tuple[str, ...]
+    n_labeled: int
     seconds: float
     workers: int = 1
+    probes: bool = True
+    embeds: bool = True
 
     @property
     def stages(self) -> tuple[Stage, ...]:
         """The stages in their order."""
         is_short = self.seconds <= SHORT
         fitted = (
-            Stage("baselines", lambda _: self._baselines(self.pool.baselines), np.inf),
-            Stage(MORE_BASELINES, lambda _: self._baselines(self.pool.others), 0.2),
+            Stage("baselines", lambda _: self._baselines(self.baselines), np.inf),
+            Stage(MORE_BASELINES, lambda _: self._baselines(self.others), 0.2),
             Stage("linear probes", self._probes, 0.8 if is_short else 1 / 3),
             Stage("linear probes of all samples", self._full_probes, 1.0 if is_short else 0.6),
         )
@@ -163,17 +152,14 @@ class Strategy:
             missing = [step for step in stage.wanted(outcomes) if step not in done]
             left = stage.share * self.seconds - elapsed if np.isfinite(stage.share) else np.inf
             if stage.name == MORE_BASELINES:
-                left = max(left, self._left_of_quick(stage.share, outcomes))
+                # Baselines of seconds may take their time, however long the start or an interruption took.
+                quick = [self.expected_seconds(one.step, ()) for one in outcomes if one.step.name in self.others]
+                left = max(left, min(QUICK_SECONDS, stage.share * self.seconds) - sum(quick) / self.workers)
             # The first step of a kind tells how long the others take.
             most = len(missing) if stage.name.endswith("baselines") else self._batch(missing, outcomes)
             if steps := self._affordable(missing[:most], outcomes, left):
                 return stage, steps
         return self.stages[-1], []
-
-    def _left_of_quick(self, share: float, outcomes: Sequence[Outcome]) -> float:
-        """Return the seconds that baselines of seconds may take, however long the start or an interruption took."""
-        done = [self.expected_seconds(one.step, ()) for one in outcomes if one.step.name in self.pool.others]
-        return min(QUICK_SECONDS, share * self.seconds) - sum(done) / self.workers
 
     def _batch(self, missing: Sequence[Step], outcomes: Sequence[Outcome]) -> int:
         if not missing:
@@ -197,28 +183,28 @@ class Strategy:
     # Stages
 
     def _baselines(self, names: Mapping[str, float]) -> list[Step]:
-        folds = folds_of_finalists(self.pool.n_labeled)
+        folds = folds_of_finalists(self.n_labeled)
         return [Step(BASELINE, name, folds=folds) for name in sorted(names, key=lambda name: names[name])]
 
     def _probes(self, _outcomes: Sequence[Outcome]) -> list[Step]:
         """Return probes of all sources, each with its control."""
-        if not self.pool.probes:
+        if not self.probes:
             return []
         few = PROBED if self._probes_in_part else None
-        folds = folds_of_finalists(few or self.pool.n_labeled)
-        names = [name for source in self.pool.sources for name in (source, control_name(source))]
+        folds = folds_of_finalists(few or self.n_labeled)
+        names = [name for source in self.sources for name in (source, control_name(source))]
         return [Step(LINEAR_PROBE, name, labeled=few, folds=folds) for name in names]
 
     @property
     def _probes_in_part(self) -> bool:
-        return self.pool.n_labeled > 2 * PROBED
+        return self.n_labeled > 2 * PROBED
 
     def _full_probes(self, outcomes: Sequence[Outcome]) -> list[Step]:
         """Return the best probes with all labeled samples, if there are more than the first had."""
         if not self._probes_in_part:
             return []
         probes = _best([one for one in outcomes if one.step.kind == LINEAR_PROBE and one.step.labeled])
-        folds = folds_of_finalists(self.pool.n_labeled)
+        folds = folds_of_finalists(self.n_labeled)
         controls = [one for one in probes if is_control(one.step.name)]
         pretrained = [one for one in probes if not is_control(one.step.name)]
         chosen = dict.fromkeys(one.step for one in (*pretrained[:1], *controls[:1], *probes[:TRAINED_SOURCES]))
@@ -226,13 +212,13 @@ class Strategy:
 
     def _trainings(self, outcomes: Sequence[Outcome]) -> list[Step]:
         """Return trainings of the best sources by earlier targets and by probes, at several rates."""
-        epochs = int(np.clip(-(-SEEN // self.pool.n_labeled), 1, MOST_EPOCHS))
-        few = None if self.pool.n_labeled <= SEEN else SEEN
+        epochs = int(np.clip(-(-SEEN // self.n_labeled), 1, MOST_EPOCHS))
+        few = None if self.n_labeled <= SEEN else SEEN
         sources, starts = self.sources_to_train(outcomes), self._probed(outcomes)
         tried = [
             *(("finetune", name, rate) for rate in RATES for name in sources[:TRAINED_SOURCES]),
             *(("lp-ft", name, rate) for rate in PROBE_RATES for name in starts[:PROBED_STARTS]),
-            *(("emb", name, rate) for rate in EMBEDDER_RATES for name in sources[: self.pool.embeds * EMBEDDED]),
+            *(("emb", name, rate) for rate in EMBEDDER_RATES for name in sources[: self.embeds * EMBEDDED]),
         ]
         steps = [Step(method, name, rate, epochs, few) for method, name, rate in tried]
         return steps + [step for step in self._beyond(outcomes, epochs) if step not in steps]
@@ -253,7 +239,7 @@ class Strategy:
         trained = [one for one in outcomes if one.step.kind == TRAINING and one.step.folds == 1]
         if not trained:
             return []
-        if self.pool.n_labeled > SEEN:
+        if self.n_labeled > SEEN:
             return [replace(one.step, labeled=None) for one in _best([o for o in trained if o.step.labeled])[:LONGEST]]
         fewest = min(one.step.epochs or 0 for one in trained)
         short = [one for one in trained if one.step.epochs == fewest]
@@ -261,7 +247,7 @@ class Strategy:
 
     def _finalists(self, outcomes: Sequence[Outcome]) -> list[Step]:
         """Return the best trainings on further folds, if there are few samples."""
-        folds = folds_of_finalists(self.pool.n_labeled)
+        folds = folds_of_finalists(self.n_labeled)
         trained = [one for one in outcomes if one.step.kind == TRAINING and one.step.folds == 1]
         return [replace(one.step, folds=folds) for one in _best(trained)[:FINALISTS]] if folds > 1 else []
 
@@ -271,8 +257,8 @@ class Strategy:
         """Return the sources, by the mean of their ranks by earlier targets and by the errors of their probes."""
         by_probe = self._probed(outcomes)
         ranks = {
-            name: number + (by_probe.index(name) if name in by_probe else len(self.pool.sources))
-            for number, name in enumerate(self.pool.sources)
+            name: number + (by_probe.index(name) if name in by_probe else len(self.sources))
+            for number, name in enumerate(self.sources)
         }
         failed = {one.step.name for one in outcomes if one.step.kind == LINEAR_PROBE and one.reason}
         return sorted(ranks.keys() - failed, key=lambda name: (ranks[name], name))
@@ -284,9 +270,9 @@ class Strategy:
 
     def expected_seconds(self, step: Step, outcomes: Sequence[Outcome]) -> float:
         """Return about how long a step takes, by the steps so far."""
-        n_labeled = min(step.labeled or self.pool.n_labeled, self.pool.n_labeled)
+        n_labeled = min(step.labeled or self.n_labeled, self.n_labeled)
         if step.kind == BASELINE:
-            return step.folds * {**self.pool.baselines, **self.pool.others}.get(step.name, FIT_SECONDS)
+            return step.folds * {**self.baselines, **self.others}.get(step.name, FIT_SECONDS)
         of_pass = self._pass_seconds(step.name, outcomes)
         if step.kind == LINEAR_PROBE:
             return FIT_SECONDS + n_labeled * of_pass
@@ -307,7 +293,7 @@ class Strategy:
             outcomes: Results of the steps so far.
             n_test: Number of test samples.
         """
-        final, n_labeled = replace(step, folds=1, labeled=None), self.pool.n_labeled
+        final, n_labeled = replace(step, folds=1, labeled=None), self.n_labeled
         known = [one for one in outcomes if one.step.model == step.model and not one.reason]
         if not known:
             return self.expected_seconds(final, outcomes)
@@ -321,7 +307,7 @@ class Strategy:
 
     def _work(self, step: Step) -> float:
         """Return the number of samples that a training sees, counted by epoch and fold."""
-        n_labeled = min(step.labeled or self.pool.n_labeled, self.pool.n_labeled)
+        n_labeled = min(step.labeled or self.n_labeled, self.n_labeled)
         return float((step.epochs or 1) * step.folds * n_labeled)
 
     def _pass_seconds(self, name: str, outcomes: Sequence[Outcome]) -> float:
@@ -329,7 +315,7 @@ class Strategy:
         family = {name, name.removeprefix("random:"), control_name(name) if not is_control(name) else name}
         known = {
             one.step.name: max(one.seconds - FIT_SECONDS, one.seconds / 2)
-            / min(one.step.labeled or self.pool.n_labeled, self.pool.n_labeled)
+            / min(one.step.labeled or self.n_labeled, self.n_labeled)
             for one in outcomes
             if one.step.kind == LINEAR_PROBE and not one.reason
         }

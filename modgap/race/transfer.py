@@ -5,10 +5,9 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from modgap.errors import InputError, Progress, UsageError, count, first_line, f
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend, Failure, hold_device
 from modgap.race.folder import FINALS, MODELS, REQUEST, STEPS, TESTED_AFTER, begun_request, prepare_folder
-from modgap.race.pool import pool_of
+from modgap.race.pool import strategy_of
 from modgap.race.steps import (
     BASELINE,
     OUT_OF_TIME,
@@ -86,9 +85,9 @@ class RaceRequest:
             raise UsageError(f"`minutes` is {self.minutes:g}. Expected a number from 0 to {LONGEST_LIMIT:,}.")
         self.samples.refuse_changes("split", "representation", "dtype", "batch_size", purpose="a transfer")
 
-    def to_record(self) -> dict[str, Any]:
+    def to_record(self) -> dict[str, object]:
         """Return plain values, by which a resumed race is known to be the same."""
-        record: dict[str, Any] = plain_values(asdict(replace(self, target=self.target.absolute())))
+        record: object = plain_values(asdict(replace(self, target=self.target.absolute())))
         return json.loads(json.dumps(record, default=str))  # type: ignore[no-any-return]
 
 
@@ -229,21 +228,15 @@ def run_race(
     for name in request.sources:
         open_source(name)
     begun_request(folder, resume=resume)
+    target, samples = request.target.absolute(), request.samples
     with _without_repetitions(request.target):
         # A target that cannot be read leaves no folder.
-        fingerprint = _fingerprint(request)
+        fingerprint = cache_key({"target": target.open().fingerprint})
+        read_labeled(target, samples.limit, samples.seed, fingerprint)
         with exclusive_folder(folder):
             prepare_folder(folder, {**request.to_record(), "data": fingerprint}, OUT_OF_TIME, resume=resume)
             with backend:
                 return _Running(request, folder, backend, progress, watch, fingerprint).run()
-
-
-def _fingerprint(request: RaceRequest) -> str:
-    """Return a checksum of the target's files, after reading its labeled samples, which raises if they are invalid."""
-    target = request.target.absolute()
-    fingerprint = cache_key({"target": target.open().fingerprint})
-    read_labeled(target, request.samples.limit, request.samples.seed, fingerprint)
-    return fingerprint
 
 
 @contextlib.contextmanager
@@ -297,8 +290,15 @@ class _Running:
         self._restore_outcomes(len(labeled.rows))
         # A resumed race continues at the time of its last result.
         began = time.perf_counter() - max(self.elapsed, default=0.0)
-        pool = pool_of(request.target, request.sources, labeled, request.samples.seed, history=request.history)
-        strategy = Strategy(pool, 60 * request.minutes, self._workers())
+        strategy = strategy_of(
+            request.target,
+            request.sources,
+            labeled,
+            request.samples.seed,
+            seconds=60 * request.minutes,
+            workers=self._workers(),
+            history=request.history,
+        )
         if request.steps:
             done = {one.step for one in self.outcomes}
             self._run_steps("steps", [step for step in request.steps if step not in done], began)
@@ -324,14 +324,18 @@ class _Running:
         return Race(request, outcomes, elapsed, chosen, tested, not_tried, seconds, n_labeled, chance, before)
 
     def _race(self, strategy: Strategy, began: float) -> None:
-        """Run the steps that a strategy chooses, and say so when it turns out that far more or fewer fit into the time.
+        """Log the plan, run the steps that a strategy chooses, and say so when far more or fewer fit into the time.
 
         Args:
             strategy: The strategy.
             began: Start of the race, on the clock `time.perf_counter`.
         """
-        _tell_plan(strategy)
-        n_planned = sum(n_steps for _, n_steps, _ in strategy.plan())
+        plan = list(strategy.plan())
+        log.info("Plan, by times that the first steps will correct:")
+        for stage, n_steps, seconds in plan:
+            if n_steps:
+                log.info("- %s: %s, about %s", stage.name, count(n_steps, "step"), format_duration(seconds))
+        n_planned = sum(n_steps for _, n_steps, _ in plan)
         shares: dict[str, float] = {}
         while True:
             elapsed = time.perf_counter() - began
@@ -495,7 +499,8 @@ class _Running:
         order = sorted(models, key=lambda name: name != of_winner)
         self._keep_finals([models[name] for name in order])
         folders = {name: self.folder / MODELS / str(number + 1) for number, name in enumerate(order)}
-        missing = [name for name in order if not _is_finished(folders[name])]
+        finished = {name for name, one in folders.items() if (one / RECORD).exists() and open_run(one).finished}
+        missing = [name for name in order if name not in finished]
         expected = sum(strategy.final_seconds(timed[name], self.outcomes, n_test) for name in missing)
         log.info(
             "The best choice is %s. The final fits, of %s, take about %s.",
@@ -555,10 +560,6 @@ class _Running:
             return train(request, folder, resume=(folder / RECORD).exists())
 
 
-def _is_finished(folder: Path) -> bool:
-    return (folder / RECORD).exists() and open_run(folder).finished
-
-
 def _line(number: int, elapsed: float, outcome: Outcome) -> str:
     record = {**outcome.to_record(), "number": number, "elapsed": round(elapsed, 3)}
     return json.dumps(record, allow_nan=False) + "\n"
@@ -575,21 +576,3 @@ def _chance(labeled: Labeled) -> Chance:
         # Numbers of groups begin at 0 in the file of a run, too, with which these errors are paired.
         errors = replace(errors, units=np.unique(errors.units, return_inverse=True)[1].ravel())
     return Chance(float(chance_losses(labeled).mean()), float(metric.compute()), errors)
-
-
-def _tell_plan(strategy: Strategy) -> None:
-    """Log how many steps fit into the time, and about how long they take, before anything is fitted."""
-    log.info("Plan, by times that the first steps will correct:")
-    for stage, n_steps, seconds in strategy.plan():
-        if n_steps:
-            log.info("- %s: %s, about %s", stage.name, count(n_steps, "step"), format_duration(seconds))
-
-
-def steps_of(outcomes: Sequence[Outcome]) -> Iterator[Mapping[str, Any]]:
-    """Yield the record of each step without the losses of its samples."""
-    for one in outcomes:
-        error = None if one.reason or not np.isfinite(one.error) else one.error
-        step = plain_values(asdict(one.step))
-        yield {"step": step, "kind": kind_of(one), "title": one.step.title, "error": error, "seconds": one.seconds} | (
-            {"reason": one.reason} if one.reason else {}
-        )

@@ -14,6 +14,8 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.storage.atomic_files import write_text_atomically
 
+Record = Mapping[str, Any]
+"""A record of plain values, as strict JSON has them. Who reads it knows its keys."""
 DIGEST = "digest"
 """Name of the checksum in a record, which is its last value."""
 DIGEST_AT_END = re.compile(r'"digest": "([0-9a-f]{64})"\s*\}\s*\Z')

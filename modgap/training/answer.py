@@ -1,12 +1,13 @@
 """The answer of a training run: how good the model is, what it was compared with, and what to measure next."""
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Mark, Table, Verdict
 from modgap.answers.confusion import confusion_table
+from modgap.answers.formatting import confidence_interval, known_interval
 from modgap.errors import count, visible_name
+from modgap.storage.json_records import Record
 
 FOLDER = "DIR"
 """Stands for the folder of the run, which its record does not name."""
@@ -17,7 +18,7 @@ NEXT_STEP_OF_PROBE = "Fit what the field would use, by modgap train --method bas
 NEXT_STEP = "Measure what the training did to the source's knowledge."
 
 
-def run_answer(record: Mapping[str, Any], folder: str = FOLDER, options: Sequence[str] = ()) -> Answer:
+def run_answer(record: Record, folder: str = FOLDER, options: Sequence[str] = ()) -> Answer:
     """Return the answer of the record of a run, finished or not.
 
     Args:
@@ -57,7 +58,7 @@ def run_answer(record: Mapping[str, Any], folder: str = FOLDER, options: Sequenc
     )
 
 
-def _notes(record: Mapping[str, Any]) -> Iterator[str]:
+def _notes(record: Record) -> Iterator[str]:
     result, fitted = record["result"], record.get("fitted")
     if result["epoch"]:
         yield f"The weights are those of epoch {result['epoch']} ({result['chosen_by']})."
@@ -68,7 +69,7 @@ def _notes(record: Mapping[str, Any]) -> Iterator[str]:
         yield f"The model is the baseline {fitted['name']} with {fitted['features']} and {fitted['setting']}."
 
 
-def _compared_models(fitted: Mapping[str, Any] | None) -> Iterator[Table]:
+def _compared_models(fitted: Record | None) -> Iterator[Table]:
     """Yield the table of the baselines or probes that were fitted."""
     if not fitted or len(fitted["compared"]) < 2:
         return
@@ -97,21 +98,20 @@ def _compared_models(fitted: Mapping[str, Any] | None) -> Iterator[Table]:
     )
 
 
-def _headline(result: Mapping[str, Any]) -> str:
+def _headline(result: Record) -> str:
     if result["test"] is None:
         return f"The metric {result['metric']} is not defined on the test samples."
-    low, high = result["interval"]
-    interval = "" if low is None or high is None else f" (95 % CI {low:.4g} to {high:.4g})"
+    interval = confidence_interval(known_interval(result["interval"]), "{:.4g}".format)
     unit = f" {result['unit']}" if result["unit"] else ""
     return f"The test {metric_without_unit(result)} is {result['test']:.4g}{unit}{interval}. Lower is better."
 
 
-def metric_without_unit(result: Mapping[str, Any]) -> str:
+def metric_without_unit(result: Record) -> str:
     """Return the name of the metric of a result, without the unit at its end."""
     return str(result["metric"]).removesuffix(f" {result['unit']}")
 
 
-def _against_scratch(record: Mapping[str, Any]) -> Verdict:
+def _against_scratch(record: Record) -> Verdict:
     label, text = "It is scratch", "This model was trained from random weights, without the source."
     if record["method"] != "scratch":
         label = "Not tested"
@@ -119,7 +119,7 @@ def _against_scratch(record: Mapping[str, Any]) -> Verdict:
     return Verdict("Is it better than scratch?", label, INFO, text)
 
 
-def _against_majority(result: Mapping[str, Any]) -> Verdict:
+def _against_majority(result: Record) -> Verdict:
     question = "Is it better than the majority class?"
     majority = result.get("majority_error")
     if majority is None or result["test"] is None:
@@ -134,7 +134,7 @@ def _against_majority(result: Mapping[str, Any]) -> Verdict:
     return Verdict(question, "No", FAIL, text)
 
 
-def _checks(record: Mapping[str, Any]) -> Iterator[Verdict]:
+def _checks(record: Record) -> Iterator[Verdict]:
     result = record["result"]
     # Nothing of a baseline or a linear probe is chosen on the test samples.
     if record["protocol"] == "orca" and not record.get("fitted"):
@@ -147,7 +147,7 @@ def _checks(record: Mapping[str, Any]) -> Iterator[Verdict]:
         yield Verdict("Samples or classes without a value", "", WARN, text)
 
 
-def _confusion(record: Mapping[str, Any]) -> Iterator[Table]:
+def _confusion(record: Record) -> Iterator[Table]:
     """Yield the confusion matrix of the test samples, if the classes have names."""
     names = record.get("data", {}).get("classes") or []
     matrix = record["result"].get("confusion")
@@ -155,7 +155,7 @@ def _confusion(record: Mapping[str, Any]) -> Iterator[Table]:
         yield confusion_table(names, matrix, "test")
 
 
-def _trials(sweep: Any) -> Iterator[Table]:
+def _trials(sweep: Record | None) -> Iterator[Table]:
     """Yield the table of the trials of a sweep."""
     if sweep:
         n_trials = count(len(sweep["trials"]), "trial")
@@ -172,7 +172,7 @@ def _trials(sweep: Any) -> Iterator[Table]:
         )
 
 
-def _trial_row(number: int, trial: Mapping[str, Any], sweep: Mapping[str, Any]) -> list[str]:
+def _trial_row(number: int, trial: Record, sweep: Record) -> list[str]:
     """Return number, validation error, settings, epoch and remark of a trial as texts."""
     settings = (visible_name(str(trial["settings"].get(key, ""))) for key in sweep["values"])
     failed = trial["state"] == "failed"

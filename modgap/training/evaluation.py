@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -188,7 +187,7 @@ def launch_outputs(
 # The test of a trained model
 
 
-def evaluate_metric(metric: Metric, data: TargetData, seed: int) -> dict[str, Any]:
+def evaluate_metric(metric: Metric, data: TargetData, seed: int) -> dict[str, object]:
     """Return the value of the metric on the test samples with its 95 % interval, as entries of the run's record.
 
     The interval resamples groups where the samples have them. With fewer than 8 groups, or independent samples, it

@@ -5,7 +5,6 @@ import io
 import logging
 import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -98,7 +97,7 @@ class ExportedModel(nn.Module):
         return outputs * self.output_sd + self.output_mean if self.is_scaled else outputs
 
 
-def program_description(model: ExportedModel) -> dict[str, Any]:
+def program_description(model: ExportedModel) -> dict[str, object]:
     """Return the plain values that a user of a program has to know: its classes, and the values that it takes."""
     trained, texts = model.trained, text_input(model.transform)
     record = trained.run.record
@@ -115,7 +114,7 @@ def program_description(model: ExportedModel) -> dict[str, Any]:
             "tokenizer": "the file beside the program whose name ends with .tokenizer.json, for the package tokenizers",
         }
     names = [f"{step['name']} by channel" if step.get("by_channel") else step["name"] for step in steps or ()]
-    description: dict[str, Any] = plain_values(
+    description: dict[str, object] = plain_values(
         {
             "run": {name: record[name] for name in ("method", "source", "target")},
             "task": trained.task,
@@ -127,7 +126,7 @@ def program_description(model: ExportedModel) -> dict[str, Any]:
     return description
 
 
-def _sample_record(trained: TrainedModel, transform: InputTransform) -> dict[str, Any]:
+def _sample_record(trained: TrainedModel, transform: InputTransform) -> dict[str, object]:
     """Return the entries of the description that tell which arrays a program takes."""
     spec, shape = transform.spec, input_shape(transform)
     is_image = spec.kind in ("image", "video")

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -156,7 +155,7 @@ Candidates = Iterable[tuple[str, Baseline]]
 """Name of each model that is compared, and the model."""
 
 
-def _provenance(candidates: Candidates, folder: Path) -> dict[str, Any]:
+def _provenance(candidates: Candidates, folder: Path) -> Mapping[str, object]:
     """Return what decides the outputs of the sources of a probe; empty for a baseline, and for several probes.
 
     A run that a folder has keeps what it says where it does not say it before its end, as runs of earlier versions and
@@ -207,7 +206,7 @@ def true_values(data: TargetData, rows: np.ndarray) -> Truth:
 
 def _fit_best(
     candidates: Candidates, data: TargetData, request: TrainRequest, progress: Progress | None
-) -> tuple[FittedBaseline, list[dict[str, Any]]]:
+) -> tuple[FittedBaseline, list[dict[str, object]]]:
     """Return the fitted model with the lowest error, and name, error and seconds of all that were fitted.
 
     Raises:
@@ -218,7 +217,7 @@ def _fit_best(
     rows, seed = data.train, request.samples.seed
     in_part = request.source == ALL and len(rows) > FEW
     number = len(candidates) if isinstance(candidates, list) else 2 * len(source_infos()) + in_part * FINALISTS
-    compared: list[dict[str, Any]] = []
+    compared: list[dict[str, object]] = []
 
     def fit_each(candidates: Candidates, rows: np.ndarray) -> Iterator[tuple[str, Baseline, FittedBaseline]]:
         samples, truth = SelectedSamples(data.table.samples, rows), true_values(data, rows)
@@ -258,7 +257,7 @@ def _write_result(
     request: TrainRequest,
     data: TargetData,
     fitted: FittedBaseline,
-    compared: list[dict[str, Any]],
+    compared: list[dict[str, object]],
     seconds: float,
 ) -> Run:
     """Measure validation and test errors, and write the model and the result."""
@@ -268,7 +267,7 @@ def _write_result(
     write_inputs(run.folder, data)
     write_tensors(run.folder / WEIGHTS, tensors)
     name = f"{BASELINE}:{fitted.name}"
-    sources: list[dict[str, Any]] = []
+    sources: list[dict[str, object]] = []
     provenance = run.record["provenance"]
     if isinstance(fitted.compute, SideBySide):
         name = f"{LINEAR_PROBE} {fitted.features}"

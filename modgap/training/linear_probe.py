@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ from modgap.inputs.native_embedding import Embedding, native_embedding, stored_e
 from modgap.models.native_model import NativeInput, ProbePredictor, native_input, native_model
 from modgap.probes.logistic import with_constants
 from modgap.sources import Source, control_name, open_source, source_infos
+from modgap.storage.json_records import Record
 from modgap.targets import SPLITS, Samples
 from modgap.targets.manifest import InputSpec
 from modgap.targets.output import Output
@@ -62,7 +62,7 @@ class ProbedSource:
 
     name: str
     input_size: int | None
-    fingerprint: Mapping[str, Any]
+    fingerprint: Mapping[str, object]
     source: Source
     embedding: Embedding
     pieces: tuple[int, ...] | None = None
@@ -72,7 +72,7 @@ class ProbedSource:
         """Return the features of samples, (n, D)."""
         return sample_features(self.source, samples, self.embedding, device=device).astype(np.float64)
 
-    def to_record(self) -> dict[str, Any]:
+    def to_record(self) -> dict[str, object]:
         """Return the plain values that `restore_probe` needs."""
         return {
             "name": self.name,
@@ -126,11 +126,11 @@ class SideBySide:
         ]
         return np.concatenate(blocks, axis=1)
 
-    def to_records(self) -> list[dict[str, Any]]:
+    def to_records(self) -> list[dict[str, object]]:
         """Return the plain values of each source that `restore_probe` needs."""
         return [one.to_record() if isinstance(one, ProbedSource) else {"name": RAW} for one in self.sources]
 
-    def fingerprints(self) -> dict[str, Any]:
+    def fingerprints(self) -> Mapping[str, object]:
         """Return everything that decides the outputs of the source; of several, by their names."""
         prints = {one.name: dict(one.fingerprint) for one in self.sources if isinstance(one, ProbedSource)}
         return next(iter(prints.values())) if len(prints) == 1 else prints
@@ -303,7 +303,7 @@ def probes_of(
             yield name, _probe(sources, samples.device)
 
 
-def restore_probe(described: Sequence[Any], spec: InputSpec, device: str, weights: str | None) -> Baseline:
+def restore_probe(described: Sequence[Record], spec: InputSpec, device: str, weights: str | None) -> Baseline:
     """Return the linear probe of the sources that a record describes, to restore a fitted one.
 
     Args:

@@ -22,7 +22,7 @@ from modgap.models.normalization import hold_running_statistics, uses_batch_stat
 from modgap.process.devices import Number, is_out_of_memory, number_of, read_numbers, seeded, tf32, upload
 from modgap.process.installed_packages import import_optional
 from modgap.process.resources import reused_memory
-from modgap.storage.json_records import format_json, plain_values
+from modgap.storage.json_records import Record, format_json, plain_values
 from modgap.training.batches import MicroBatches, generator, join_short_end
 from modgap.training.checkpoint import AVERAGE, MODEL, OPTIMIZER, BestEpoch, Position, restore_model, restore_optimizer
 from modgap.training.method import Stage, Training
@@ -308,7 +308,7 @@ class _StageLoop:
             self.training.files.save_best(epoch, self._evaluated_model)
         return BestEpoch(epoch, error if math.isfinite(error) else None)
 
-    def _log_epoch(self, record: dict[str, Any]) -> None:
+    def _log_epoch(self, record: Record) -> None:
         """Log a line per epoch where no progress bar is shown."""
         if (self.training.progress is not None and sys.stderr.isatty()) or not self.training.processes.is_main:
             return
@@ -455,7 +455,7 @@ class RunLog:
         self.size = size
         self._tensorboard = summary_writer()(str(tensorboard_folder)) if path and tensorboard_folder else None
 
-    def add(self, record: Mapping[str, Any], step: int) -> None:
+    def add(self, record: Mapping[str, object], step: int) -> None:
         """Append a line; NaN and infinities become null.
 
         Args:

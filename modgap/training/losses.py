@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from modgap.errors import InputError, UsageError, unknown_name
 from modgap.targets import Manifest
 
+Result = TypeVar("Result")
 Scale = tuple[np.ndarray, np.ndarray] | tuple[Tensor, Tensor]
 """Mean and standard deviation: value * sd + mean is in the original unit."""
 
@@ -192,8 +193,8 @@ def relative_l2(outputs: Tensor, y: Tensor, valid: Tensor | None) -> tuple[Tenso
 
 
 def choose_function(
-    kind: str, functions: Mapping[str, Callable[..., Any]], name: str, options: Mapping[str, Any]
-) -> Callable[..., Any]:
+    kind: str, functions: Mapping[str, Callable[..., Result]], name: str, options: Mapping[str, object]
+) -> Callable[..., Result]:
     """Return a function with its options filled in. Options are its keyword-only parameters.
 
     Args:
@@ -226,7 +227,7 @@ DEFAULT_LOSSES = {
 }
 
 
-def loss(name: str, scale: Scale | None = None, *, masked: bool = False, **options: Any) -> LossFunction:
+def loss(name: str, scale: Scale | None = None, *, masked: bool = False, **options: object) -> LossFunction:
     """Return the loss of a name: a function (outputs, y, mask=None) of a batch with one value for each sample.
 
     The value of a sample is the mean over its valid positions. Positions where the mask is 0 are not valid, and
@@ -283,7 +284,7 @@ def loss(name: str, scale: Scale | None = None, *, masked: bool = False, **optio
     return functools.partial(_values, function, scale, masked)
 
 
-def _check_options(name: str, options: Mapping[str, Any]) -> None:
+def _check_options(name: str, options: Mapping[str, object]) -> None:
     weight = options.get("positive_weight", 1)
     if not isinstance(weight, int | float) or not weight > 0:
         raise UsageError(f"The option positive_weight is {weight!r}, but it must be a number of more than 0.")

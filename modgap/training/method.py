@@ -253,7 +253,7 @@ class Method:
     pretrained_encoder: bool = True
     predictor_start: Literal["random", "probe"] = "random"
     rate_factor: float = 1.0
-    stage1_defaults: Callable[[Manifest], Mapping[str, Any]] = lambda _: {}
+    stage1_defaults: Callable[[Manifest], Mapping[str, object]] = lambda _: {}
     adapter: Adapter | None = None
     settings: type[MethodSettings] = MethodSettings
 

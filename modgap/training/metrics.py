@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -185,7 +184,7 @@ class Metric:
         return self._prepared(weights)
 
 
-def metric(name: str, scale: Scale | None = None, **options: Any) -> Metric:
+def metric(name: str, scale: Scale | None = None, **options: object) -> Metric:
     """Create a metric by name. Lower is better for all of them.
 
     | name | outputs, y | value | options |

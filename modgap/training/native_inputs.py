@@ -12,6 +12,7 @@ from modgap.errors import InputError, UsageError
 from modgap.inputs.native_embedding import Embedding, native_embedding, stored_embedding
 from modgap.models.native_model import NativeInput, native_input
 from modgap.sources import ImageInput, Source, TextInput
+from modgap.storage.json_records import Record
 from modgap.targets import Samples
 from modgap.targets.manifest import InputSpec
 from modgap.targets.samples import have_one_shape
@@ -70,7 +71,7 @@ class NativeTransform(InputTransform):
         """Return the chunks of a sound where they are those of the manifest's spectrograms."""
         return super()._chunk_spans(samples, row) if self.embedding.representation == "log-mel" else []
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return plain values for the record of a run."""
         embedding = self.embedding
         native = {
@@ -171,7 +172,7 @@ def embedded_transform(
     )
 
 
-def restore_transform(inputs: InputTransform, record: Any, source: Source) -> InputTransform:
+def restore_transform(inputs: InputTransform, record: Record, source: Source) -> InputTransform:
     """Return the transform of a stored model.
 
     Args:

@@ -206,7 +206,7 @@ class Recipe(_Settings):
         return record if type(self.method).model_fields else {k: v for k, v in record.items() if k != "method"}
 
 
-OPTIONS: Mapping[str, Any] = {
+OPTIONS: Mapping[str, object] = {
     "class_weights": None,
     "label_smoothing": 0,
     "decay_norms": True,
@@ -222,7 +222,7 @@ STAGES: dict[str, type[BaseModel]] = {"stage1": EmbedderStage, "stage2": FullSta
 
 def resolve_recipe(
     manifest: Manifest,
-    defaults: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, object] | None = None,
     overrides: Sequence[str] = (),
     method_settings: type[MethodSettings] = MethodSettings,
     rate_factor: float = 1.0,
@@ -253,19 +253,16 @@ def resolve_recipe(
         method_field = (method_settings, Field(default_factory=method_settings))
         model = create_model("Recipe", __base__=Recipe, method=method_field)
     try:
-        return _with_default_schedule(model.model_validate(record), manifest, record["stage2"])
+        recipe = model.model_validate(record)
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}." for fault in error.errors()]
         raise UsageError(
             f'The training settings are invalid. {" ".join(faults)} Correct them with `settings={{"KEY": VALUE}}`.'
         ) from error
-
-
-def _with_default_schedule(recipe: Recipe, manifest: Manifest, given: Mapping[str, Any]) -> Recipe:
-    """Return the recipe with a decay over stage 2, a cosine by default, if neither a benchmark nor the user ends it."""
-    stage = recipe.stage2
+    stage, given = recipe.stage2, record["stage2"]
     if manifest.training is not None or "decay_epochs" in given or not stage.epochs:
         return recipe
+    # Where neither a benchmark nor the user ends the decay, it goes over stage 2, by default as a cosine.
     schedule = {"decay": given.get("decay", "cosine"), "decay_epochs": float(stage.epochs)}
     return recipe.model_copy(update={"stage2": stage.model_copy(update=schedule)})
 
@@ -285,7 +282,7 @@ def choose_route(recipe: Recipe, *, kinks: bool) -> Recipe:
     return recipe.model_copy(update={"stage1": stage.model_copy(update={"route": route})})
 
 
-def describe_settings(model: type[BaseModel]) -> dict[str, tuple[Any, str]]:
+def describe_settings(model: type[BaseModel]) -> dict[str, tuple[object, str]]:
     """Return (default, meaning) of each setting of a section of the recipe, by the setting's name for the user."""
     return {
         field.alias or name: (field.get_default(call_default_factory=True), field.description or "")
@@ -388,7 +385,7 @@ def benchmark_augmentation(manifest: Manifest) -> tuple[str | None, str]:
     return None, stated
 
 
-def conversion_record(manifest: Manifest) -> dict[str, Any]:
+def conversion_record(manifest: Manifest) -> dict[str, dict[str, float]]:
     """Return the settings that the conversion changed, each as in the recipe and as used; empty if there are none."""
     published = {} if manifest.training is None else manifest.training.model_dump(exclude_none=True)
     used = benchmark_settings(manifest)

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from modgap.errors import InputError, UsageError, first_line, visible_name
@@ -12,7 +13,7 @@ from modgap.statistics.sample_file import SAMPLES_FILE
 from modgap.storage.atomic_files import atomic_path, write_text_atomically, writing
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.digests import FILES, check_named_file, named_digests, warn_without_digests
-from modgap.storage.json_records import DigestError, format_json, parse_record, plain_values, with_digest
+from modgap.storage.json_records import DigestError, Record, format_json, parse_record, plain_values, with_digest
 from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
 from modgap.storage.paths import expand_user
 from modgap.training.answer import run_answer
@@ -28,7 +29,7 @@ NAMED_FILES = (WEIGHTS, INPUTS_FILE, STAGE1_FILE, SAMPLES_FILE, LOG, f"{EPOCHS}/
 """Patterns of the files whose checksums are in the record of a complete training."""
 SETTINGS = ("method", "source", "target", "protocol", "seed", "limit", "input_size", "recipe", "inputs", "provenance")
 """Keys of the record that its readers rely on."""
-_VALID_TYPES: dict[str, Any] = {
+_VALID_TYPES: dict[str, type | UnionType] = {
     "method": str,
     "source": str,
     "target": str,
@@ -62,7 +63,7 @@ class Run:
     """
 
     folder: Path
-    record: Mapping[str, Any]
+    record: Record
     extended: bool = False
 
     @property
@@ -175,7 +176,7 @@ def reading_record(complaint: str) -> Iterator[None]:
         raise changed_record(f"{complaint} ({first_line(error)})") from error
 
 
-def check_source(run: Run, name: str, fingerprint: Mapping[str, Any]) -> None:
+def check_source(run: Run, name: str, fingerprint: Mapping[str, object]) -> None:
     """Raise an error unless a source is the one that a run started from; library versions may differ.
 
     Args:
@@ -253,7 +254,7 @@ def check_folder(folder: Path, noun: str, *, begun: bool, resume: bool, allowed:
         raise UsageError(f"{folder} contains other files. Expected a new or empty folder. Pass another `out`.")
 
 
-def prepare_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> Run:
+def prepare_run(folder: Path, settings: Mapping[str, object], *, resume: bool) -> Run:
     """Return the run with these settings that is in a folder, or a new run; nothing is written.
 
     A resumed run may have more epochs of stage 2 than before. A decay of the learning rate that ended with the last
@@ -297,7 +298,7 @@ def prepare_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> R
     return run
 
 
-def settings_differences(recorded: Mapping[str, Any], requested: Mapping[str, Any]) -> dict[str, str]:
+def settings_differences(recorded: Mapping[str, object], requested: Mapping[str, object]) -> dict[str, str]:
     """Return a phrase `NAME is RECORDED, not REQUESTED` by the name of each setting in which two records differ.
 
     Settings that may differ when a run is resumed are left out.
@@ -307,7 +308,7 @@ def settings_differences(recorded: Mapping[str, Any], requested: Mapping[str, An
     return {path: text for path, text in differences if path not in FREE_SETTINGS and not path.startswith(below)}
 
 
-def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+def write_record(folder: Path, record: Mapping[str, object]) -> None:
     """Write run.json, complete or not at all, with its checksum and, after the training, those of the other files.
 
     Raises:
@@ -320,7 +321,7 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
         write_text_atomically(folder / RECORD, with_digest(text))
 
 
-def finish_run(folder: Path, record: Mapping[str, Any], result: Mapping[str, Any], seconds: float | None) -> Run:
+def finish_run(folder: Path, record: Record, result: Record, seconds: float | None) -> Run:
     """Write the record of a run with its result and the answer, and return the run.
 
     The record that is returned has no time, so that it is the same for the same run.
@@ -357,7 +358,7 @@ def copy_run_files(run: Run, folder: Path) -> None:
             shutil.copyfile(path, temporary)
 
 
-def _differences(recorded: Any, requested: Any, path: str = "") -> Iterator[tuple[str, str]]:
+def _differences(recorded: object, requested: object, path: str = "") -> Iterator[tuple[str, str]]:
     """Yield the name of each value that differs, and a phrase `NAME is RECORDED, not REQUESTED`."""
     if isinstance(recorded, dict) and isinstance(requested, dict):
         for name in sorted(recorded.keys() | requested.keys()):

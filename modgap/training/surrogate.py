@@ -139,7 +139,7 @@ class Surrogate:
     classes: tuple[str, ...]
     embedding: Embedding
     input: Input
-    provenance: dict[str, Any]
+    provenance: Mapping[str, object]
     groups: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -150,10 +150,6 @@ class Surrogate:
     def kind(self) -> str:
         """Kind of the source's input."""
         return self.input.kind
-
-    def draw_rows(self, step: int, size: int, seed: int) -> np.ndarray:
-        """Draw the indices of the samples of a step, balanced by class; see `balanced_rows`."""
-        return balanced_rows(self.labels, step, size, seed)
 
     def load(self, rows: np.ndarray, device: torch.device) -> SurrogateBatch:
         """Load a batch of samples onto a device.

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Concatenate, ParamSpec
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from modgap.training.batches import chunks
 from modgap.training.losses import safe_divide, safe_sqrt, to_single_precision
 from modgap.training.method import Training
 from modgap.training.placement import Processes, reduced_precision
-from modgap.training.surrogate import Surrogate, SurrogateBatch, embedder_features, encoder_features
+from modgap.training.surrogate import Surrogate, SurrogateBatch, balanced_rows, embedder_features, encoder_features
 from modgap.training.task_loss import call_with_parameters, plain_gradients
 
 SURROGATE_SETTINGS = (
@@ -25,6 +25,10 @@ SURROGATE_SETTINGS = (
 )  # fmt: skip
 """Settings of objectives that use the surrogate, also in stage 2."""
 
+TEMPERATURE = 0.1
+"""Temperature of the softmax of the supervised contrastive loss, which is that of the paper."""
+
+Options = ParamSpec("Options")
 FeatureLoss = Callable[[Tensor, Tensor], Tensor]
 """Function of features (N, D) and classes (N,) that returns a scalar; lower is better."""
 SurrogateUpdate = tuple[int, SurrogateBatch, Tensor]
@@ -182,7 +186,7 @@ def _read_update(
     surrogate: Surrogate, size: int, seed: int, dtype: torch.dtype, processes: Processes, step: int
 ) -> SurrogateUpdate:
     """Read the samples of an update on the CPU, of which there are `size` over all processes; a worker can call it."""
-    rows = surrogate.draw_rows(step, size, seed)
+    rows = balanced_rows(surrogate.labels, step, size, seed)
     batch = _load_samples(surrogate, dtype, processes.interleaved_share(rows))
     return step, batch, torch.from_numpy(surrogate.labels[rows])
 
@@ -190,11 +194,13 @@ def _read_update(
 # Losses of features
 
 
-def without_autocast(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def without_autocast(
+    function: Callable[Concatenate[Tensor, Tensor, Options], Tensor],
+) -> Callable[Concatenate[Tensor, Tensor, Options], Tensor]:
     """Disable autocast in a function, because it would round the products of features to half precision."""
 
     @functools.wraps(function)
-    def wrapper(z: Tensor, labels: Tensor, *args: Any, **options: Any) -> Tensor:
+    def wrapper(z: Tensor, labels: Tensor, /, *args: Options.args, **options: Options.kwargs) -> Tensor:
         with torch.autocast(z.device.type, enabled=False):
             return function(to_single_precision(z), labels, *args, **options)
 
@@ -202,27 +208,23 @@ def without_autocast(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 @without_autocast
-def supervised_contrastive(z: Tensor, labels: Tensor, *, temperature: float = 0.1) -> Tensor:
+def supervised_contrastive(z: Tensor, labels: Tensor) -> Tensor:
     """Compute the supervised contrastive loss L_out (Khosla et al. 2020, equation 2), averaged over the anchors.
 
     For each anchor it is the negative mean, over the other samples of its class, of the logarithm of
-    softmax(z . z' / temperature) over all other samples. A sample that is alone in its class is not an anchor, but is
+    softmax(z . z' / TEMPERATURE) over all other samples. A sample that is alone in its class is not an anchor, but is
     among the other samples.
 
     Args:
         z: Unit-normalized features (n, d).
         labels: Classes (n,), integers.
-        temperature: Temperature of the softmax, more than 0. The default is that of the paper.
 
     Returns:
         Scalar, 0 or more, in nats; 0 if no class has two samples.
 
     Raises:
         InputError: When the shapes do not fit or the labels are not integers.
-        UsageError: When the temperature is not more than 0.
     """
-    if not temperature > 0:
-        raise UsageError(f"The temperature is {temperature}, but it must be more than 0.")
     check_features(z, labels)
     itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
     same = labels[:, None] == labels
@@ -232,7 +234,7 @@ def supervised_contrastive(z: Tensor, labels: Tensor, *, temperature: float = 0.
         return zero(z)
     positive = upload(same, z.device) & ~itself
     counts = positive.sum(1)
-    logits = z @ z.T / temperature
+    logits = z @ z.T / TEMPERATURE
     sums = logits.masked_fill(itself, -torch.inf).logsumexp(1)
     similarity = (logits * positive).sum(1) / counts.clamp(min=1)
     return (sums - similarity)[upload(anchors, z.device)].mean()

@@ -352,7 +352,7 @@ def _has_trained(folder: Path) -> bool:
 
 
 def _prepare(
-    folder: Path, sweep: Sweep, planned: Sequence[Settings], settings: Mapping[str, Any], seed: int
+    folder: Path, sweep: Sweep, planned: Sequence[Settings], settings: Mapping[str, object], seed: int
 ) -> list[TrialRecord]:
     """Return the trials, as far as they have come, or raise if they belong to another request."""
     if not _has_trained(folder):
@@ -511,7 +511,7 @@ def _is_trial(trial: object) -> bool:
     return trial.get("state") in ("open", "finished", "failed") and finite
 
 
-def _write_sweep(folder: Path, sweep: Sweep, trials: Sequence[TrialRecord], settings: Mapping[str, Any]) -> None:
+def _write_sweep(folder: Path, sweep: Sweep, trials: Sequence[TrialRecord], settings: Mapping[str, object]) -> None:
     """Write sweep.json, complete or not at all, with the settings that the trials share."""
     record = {"schema": SCHEMA, "settings": dict(settings), "values": dict(sweep.values), "trials": list(trials)}
     with writing(folder / SWEEP):

@@ -4,7 +4,7 @@ import functools
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from modgap.process.devices import Number, map_tensors, number_of, precise_type
 from modgap.training.losses import LossFunction, to_single_precision
 from modgap.training.placement import Forward, Processes, call, reduced_precision
 
+Model = TypeVar("Model", bound=nn.Module)
+Result = TypeVar("Result")
 Parameters = Mapping[str, Tensor]
 """Parameters of a model by name."""
 
@@ -61,11 +63,11 @@ class _FunctionCaller(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, function: Callable[[Any], Any]) -> Any:
+    def forward(self, function: Callable[[nn.Module], object]) -> object:
         return function(self.model)
 
 
-def call_with_parameters(model: nn.Module, parameters: Parameters, function: Callable[[Any], Any]) -> Any:
+def call_with_parameters(model: Model, parameters: Parameters, function: Callable[[Model], Result]) -> Result:
     """Return `function(model)`, called while some of the model's parameters are replaced by others.
 
     Backward passes must be part of the function: gradient checkpointing repeats the forward pass in them, which needs
@@ -75,7 +77,8 @@ def call_with_parameters(model: nn.Module, parameters: Parameters, function: Cal
     replacements = {f"model.{name}": value for name, value in parameters.items() if present.get(name) is not value}
     if not replacements:
         return function(model)
-    return functional_call(_FunctionCaller(model), replacements, (function,))
+    result: Result = functional_call(_FunctionCaller(model), replacements, (function,))
+    return result
 
 
 def plain_gradients(

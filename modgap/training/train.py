@@ -4,7 +4,7 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from modgap.models.native_model import native_model
 from modgap.process.resources import choose_device
 from modgap.sources import Source
 from modgap.storage.atomic_files import atomic_path
-from modgap.storage.json_records import plain_values
+from modgap.storage.json_records import Record, plain_values
 from modgap.targets import Manifest
 from modgap.training.batches import BatchFeed, chunks
 from modgap.training.checkpoint import (
@@ -194,7 +194,7 @@ def train_in_locked_folder(
     return _test(run, training, request, chosen)
 
 
-def _test(run: Run, training: Training, request: TrainRequest, chosen: Mapping[str, Any]) -> Run:
+def _test(run: Run, training: Training, request: TrainRequest, chosen: Record) -> Run:
     """Test a trained model, write the result to the run's folder, and remove files that are needed no more.
 
     Args:

@@ -3,7 +3,7 @@
 import functools
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from modgap.errors import InputError
 from modgap.storage.digests import FILES
+from modgap.storage.json_records import Record
 from modgap.targets.manifest import InputSpec
 from modgap.targets.output import Output
 from modgap.targets.sample_transforms import (
@@ -146,7 +147,7 @@ class TrainedInputs:
         return low * divisor, high * divisor
 
 
-def inputs_record(data: TargetData) -> dict[str, Any]:
+def inputs_record(data: TargetData) -> dict[str, object]:
     """Return the plain values of the record of a run that describe its samples and classes."""
     manifest = data.target.manifest
     records, _ = _describe_transforms(data)
@@ -226,7 +227,7 @@ def read_inputs(run: Run, tensors: Mapping[str, Tensor] | None = None) -> Traine
         return _parse(record, run.record, tensors)
 
 
-def _shape(sizes: Any) -> tuple[int, ...]:
+def _shape(sizes: Iterable[int]) -> tuple[int, ...]:
     """Return a shape, or raise if no sample or output has it."""
     shape = tuple(int(size) for size in sizes)
     if any(size < 1 for size in shape) or math.prod(shape) > MOST_VALUES:
@@ -234,7 +235,7 @@ def _shape(sizes: Any) -> tuple[int, ...]:
     return shape
 
 
-def _parse(record: Mapping[str, Any], run: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> TrainedInputs:
+def _parse(record: Record, run: Record, tensors: Mapping[str, Tensor]) -> TrainedInputs:
     output = Output(run["output"]["task"], _shape(run["output"]["shape"]))
     inputs = run["inputs"]
     transform = InputTransform(

@@ -80,7 +80,7 @@ class Network:
     limit: BatchLimit
     autocast: torch.dtype | None
 
-    def outputs(self, samples: Sequence[Any], first: int) -> Callable[[], Tensor]:
+    def outputs(self, samples: Sequence[object], first: int) -> Callable[[], Tensor]:
         """Begin to compute the output for each prepared sample (n, ...): the mean over its pieces.
 
         The function that is returned waits for the outputs, and returns them in double precision.
@@ -94,7 +94,7 @@ class Network:
         """
         return self._launch(self.model, samples, first)
 
-    def features(self, samples: Sequence[Any], first: int) -> Callable[[], Tensor]:
+    def features(self, samples: Sequence[object], first: int) -> Callable[[], Tensor]:
         """Begin to compute the mean over the encoder's tokens for each prepared sample, (n, D), as `outputs` does."""
 
         def pooled(batch: Tensor) -> Tensor:
@@ -103,7 +103,9 @@ class Network:
 
         return self._launch(pooled, samples, first)
 
-    def _launch(self, function: Callable[[Tensor], Tensor], samples: Sequence[Any], first: int) -> Callable[[], Tensor]:
+    def _launch(
+        self, function: Callable[[Tensor], Tensor], samples: Sequence[object], first: int
+    ) -> Callable[[], Tensor]:
         pieces = []
         for number, sample in enumerate(samples, first):
             try:
@@ -230,7 +232,7 @@ class TrainedModel:
         """
         predictor = self.predictor
 
-        def launch(some: Sequence[Any], first: int) -> Callable[[], Tensor | np.ndarray]:
+        def launch(some: Sequence[object], first: int) -> Callable[[], Tensor | np.ndarray]:
             if isinstance(predictor, Network):
                 return predictor.outputs(some, first)
             scores = predictor.scores(some, first)
@@ -253,7 +255,7 @@ class TrainedModel:
         return self._compute(self.network.features, samples)
 
     def _compute(
-        self, launch: Callable[[Sequence[Any], int], Callable[[], Tensor | np.ndarray]], samples: Any
+        self, launch: Callable[[Sequence[object], int], Callable[[], Tensor | np.ndarray]], samples: Any
     ) -> np.ndarray:
         """Return values for samples (N, ...), batch by batch, so that few are in memory at a time.
 

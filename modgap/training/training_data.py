@@ -79,7 +79,7 @@ class InputTransform:
         length = samples.length(row)
         return [] if length is None else chunk_spans(length, self.spec.rate, self.spec.log_mel)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return plain values for the record of a run."""
         record = {"shape": list(self.shape), "mean": self.mean.tolist(), "sd": self.sd.tolist()}
         return record | ({"stretched": True} if self.stretched else {})

@@ -1,6 +1,7 @@
 """Intervals of results, as lines or bands: the only function that draws them, from numbers that the result has."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -12,15 +13,16 @@ INTERVALS = "intervals"
 """Group identifier of drawn intervals, by which SVG files and tests have them."""
 
 
-def tidy_frame(data: Any, **options: Any) -> pd.DataFrame:
+def tidy_frame(data: Any, index: Sequence[str] | None = None, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Return a data frame whose texts are objects, because names may have characters that Arrow cannot store.
 
     Args:
         data: The data, as for `pandas.DataFrame`.
-        options: Further arguments of `pandas.DataFrame`.
+        index: Names of the rows; None for their numbers.
+        columns: Names of the columns; None for those of the data.
     """
     with pd.option_context("future.infer_string", False):
-        return pd.DataFrame(data, **options)
+        return pd.DataFrame(data, index, columns)
 
 
 def interval_columns(value: float, interval: tuple[float, float] | None) -> dict[str, float]:

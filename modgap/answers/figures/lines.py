@@ -1,7 +1,7 @@
 """Lines over an ordered quantity: errors by samples, layers or epochs, with bands or intervals."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ MARKER = 5.5
 """Size of the marker of a value, in points. Larger ones would hide short intervals."""
 
 
-def line_panel(title: str, subtitle: str, height: float, ax: "Axes | None", **labels: Any) -> "Axes":
+def line_panel(title: str, subtitle: str, height: float, ax: "Axes | None", xlabel: str, ylabel: str) -> "Axes":
     """Return axes for lines, with a faint horizontal grid.
 
     Args:
@@ -26,11 +26,12 @@ def line_panel(title: str, subtitle: str, height: float, ax: "Axes | None", **la
         subtitle: What was measured, on what, and with how many samples.
         height: Height of new axes in inches.
         ax: Axes of the user. None for a new figure.
-        labels: Labels of the axes, `xlabel` and `ylabel`.
+        xlabel: Label of the horizontal axis.
+        ylabel: Label of the vertical axis.
     """
     axes = panel(title, subtitle, height + BELOW_AXES, ax)
     style_axes(axes, "y")
-    axes.set(**labels)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
     return axes
 
 

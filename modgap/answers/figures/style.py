@@ -131,7 +131,9 @@ def panel(title: str, subtitle: str, height: float, ax: "Axes | None" = None) ->
     return ax
 
 
-def panels(title: str, subtitle: str, height: float, count: int = 1, columns: int = 1, **options: Any) -> "list[Axes]":
+def panels(
+    title: str, subtitle: str, height: float, count: int = 1, columns: int = 1, *, sharey: bool = False
+) -> "list[Axes]":
     """Return the axes of a new figure of several panels below title and subtitle.
 
     Args:
@@ -140,14 +142,14 @@ def panels(title: str, subtitle: str, height: float, count: int = 1, columns: in
         height: Height of all panels with the text around them, in inches.
         count: Number of panels.
         columns: Number of panels side by side.
-        options: Options of `Figure.subplots`.
+        sharey: True for panels with one vertical axis.
     """
     figure, top = figure_below_title(title, subtitle, height)
     draw_title(figure, title, subtitle)
     side = (MARGIN - PADDING) / WIDTH
     rect = (side, 0.0, 1 - 2 * side, 1 - (top - 0.1) / figure.get_figheight())
     figure.set_layout_engine("constrained", rect=rect, w_pad=PADDING, h_pad=PADDING)
-    axes = figure.subplots(-(-count // columns), columns, squeeze=False, **options).ravel().tolist()
+    axes = figure.subplots(-(-count // columns), columns, squeeze=False, sharey=sharey).ravel().tolist()
     for unused in axes[count:]:
         unused.remove()
     return list(axes[:count])

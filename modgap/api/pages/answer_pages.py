@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from modgap.answers import Answer, Curve, Table
 from modgap.answers.formatting import format_error
@@ -12,11 +11,12 @@ from modgap.api.pages.rendering import render_answer
 from modgap.api.pages.result_folder import DISCREPANCY, DISTORTION, RUN, TRANSFER
 from modgap.errors import count, visible_name
 from modgap.storage.digests import check_named_file
+from modgap.storage.json_records import Record
 from modgap.training.answer import run_answer
 from modgap.training.run_folder import LOG
 
 
-def render_discrepancy(record: Mapping[str, Any]) -> str:
+def render_discrepancy(record: Record) -> str:
     """Render the page of a discrepancy.
 
     Args:
@@ -58,7 +58,7 @@ def render_discrepancy(record: Mapping[str, Any]) -> str:
     return render_answer(_answer(record), record, DISCREPANCY.file, definitions, summary, settings)
 
 
-def _answer(record: Mapping[str, Any]) -> Answer:
+def _answer(record: Record) -> Answer:
     return Answer.from_dict(record["answer"])
 
 
@@ -76,7 +76,7 @@ DISTORTION_DEFINITIONS = (
 )
 
 
-def render_distortion(record: Mapping[str, Any]) -> str:
+def render_distortion(record: Record) -> str:
     """Render the page of a distortion.
 
     Args:
@@ -119,10 +119,10 @@ RUN_DEFINITIONS = {
     "replay": "The cross-entropy on surrogate samples of a linear probe that was fitted on the source's features.",
 }
 
-Log = Sequence[Mapping[str, Any]]
+Log = Sequence[Record]
 
 
-def read_log(folder: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+def read_log(folder: Path, record: Record) -> list[Record]:
     """Return the lines of a run's log that can be read; none if it is missing, damaged, or too large for a page.
 
     Args:
@@ -141,7 +141,7 @@ def read_log(folder: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [record for record in records if isinstance(record, dict) and isinstance(record.get("stage"), str)]
 
 
-def render_run(record: Mapping[str, Any], log: Log) -> str:
+def render_run(record: Record, log: Log) -> str:
     """Render the page of a trained model.
 
     Args:
@@ -169,7 +169,7 @@ def render_run(record: Mapping[str, Any], log: Log) -> str:
     return render_answer(answer, record, RUN.file, definitions, summary, settings, curves)
 
 
-def render_transfer(record: Mapping[str, Any]) -> str:
+def render_transfer(record: Record) -> str:
     """Render the page of a transfer.
 
     Args:
@@ -205,7 +205,7 @@ TRANSFER_DEFINITIONS = [
 ]
 
 
-def _stage_curves(stage: str, log: Log, result: Mapping[str, Any] | None) -> Table:
+def _stage_curves(stage: str, log: Log, result: Record | None) -> Table:
     """Return the learning curves of a stage, each on an axis of its own."""
     lines = [line for line in log if line["stage"] == stage]
     names = [name for name in dict.fromkeys(name for line in lines for name in line) if name not in NOT_DRAWN]

@@ -1,9 +1,8 @@
 """Page of a matrix: which sources suit many targets."""
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
-from typing import Any
 
 from modgap.answers import Answer
 from modgap.answers.formatting import format_value
@@ -13,6 +12,7 @@ from modgap.errors import count, visible_name
 from modgap.ranking.check_sentences import score_label
 from modgap.ranking.recommendation import CHOICE_LABELS, HELP_LABELS
 from modgap.ranking.types import CONTROL
+from modgap.storage.json_records import Record
 
 MOST_CELLS = 3000
 """Most cells of the table; of more rows, the first ones are shown."""
@@ -31,7 +31,7 @@ SIZES = (
 )
 
 
-def render_leaderboard(record: Mapping[str, Any]) -> str:
+def render_leaderboard(record: Record) -> str:
     """Render the page of a matrix.
 
     Args:
@@ -90,7 +90,7 @@ def render_leaderboard(record: Mapping[str, Any]) -> str:
     return render_template("leaderboard.html.j2", Answer.from_dict(record["answer"]), values, scripts, data, STYLES)
 
 
-def _target(record: Mapping[str, Any], number: int) -> dict[str, Any]:
+def _target(record: Record, number: int) -> Record:
     target = record["targets"][number]
     firsts = [row["name"] for row in record["sources"] if row["ranks"] and row["ranks"][number] is not None]
     ranks = {row["name"]: row["ranks"][number] for row in record["sources"] if row["ranks"]}
@@ -106,9 +106,9 @@ def _target(record: Mapping[str, Any], number: int) -> dict[str, Any]:
     }
 
 
-def _shown_measures(record: Mapping[str, Any], n_rows: int) -> list[dict[str, Any]]:
+def _shown_measures(record: Record, n_rows: int) -> list[Record]:
     """Return the measures that fit into the page, of the first rows; the one that decides is always among them."""
-    shown: list[dict[str, Any]] = []
+    shown: list[Record] = []
     for measure in record["measures"]:
         size = n_rows * len(record["targets"])
         if shown and (len(shown) + 1) * size > MOST_NUMBERS:
@@ -120,7 +120,7 @@ def _shown_measures(record: Mapping[str, Any], n_rows: int) -> list[dict[str, An
     return shown
 
 
-def _page_row(record: Mapping[str, Any], number: int, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _page_row(record: Record, number: int, cells: Sequence[Record]) -> dict[str, object]:
     row = record["sources"][number]
     facts = [row["input"], format_size(row["parameters"]) if row["parameters"] else ""]
     mean_rank = row["mean_rank"]
@@ -134,7 +134,7 @@ def _page_row(record: Mapping[str, Any], number: int, cells: Sequence[Mapping[st
     }
 
 
-def _cells(measure: Mapping[str, Any], n_rows: int) -> list[list[dict[str, Any]]]:
+def _cells(measure: Record, n_rows: int) -> list[list[Record]]:
     """Return text, frame and color of each cell of the first rows, for the template and for the script."""
     values, columns = measure["values"], []
     for target, higher_is_better in enumerate(measure["higher_is_better"]):
@@ -160,7 +160,7 @@ def _share(value: float | None, low: float, high: float, higher_is_better: bool)
     return round(100 * (share if higher_is_better else 1 - share))
 
 
-def _caption(record: Mapping[str, Any]) -> str:
+def _caption(record: Record) -> str:
     n_sources = sum(row["kind"] != CONTROL for row in record["sources"])
     n_targets = len(record["targets"])
     start = f"Ranks and letters are for {count(n_sources, 'source')} and {count(n_targets, 'target')}."
@@ -177,7 +177,7 @@ def _caption(record: Mapping[str, Any]) -> str:
     )
 
 
-def _definitions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _definitions(record: Record) -> Iterator[tuple[str, str]]:
     yield (
         "Cell",
         "The value of a score of the source on the target, estimated without fine-tuning. A stronger color is better "
@@ -204,11 +204,11 @@ def _definitions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _script_data(
-    record: Mapping[str, Any],
-    sources: Sequence[Mapping[str, Any]],
-    targets: Sequence[Mapping[str, Any]],
-    measures: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
+    record: Record,
+    sources: Sequence[Record],
+    targets: Sequence[Record],
+    measures: Sequence[Record],
+) -> dict[str, object]:
     rows = {row["name"]: number for number, row in enumerate(sources)}
     columns = {target["name"]: number for number, target in enumerate(targets)}
     reasons = [one for one in record["reasons"] if one["source"] in rows][:MOST_REASONS]
@@ -246,7 +246,7 @@ def _argument(name: str) -> str:
     return shlex.quote(name) if visible_name(name) == name else ""
 
 
-def _measure_data(measure: Mapping[str, Any], n_rows: int) -> dict[str, Any]:
+def _measure_data(measure: Record, n_rows: int) -> dict[str, object]:
     values = measure["values"][:n_rows]
     data = {
         "title": measure["title"],

@@ -1,8 +1,7 @@
 """Page of a ranking: which source should be transferred to a target."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Sequence
 
 from modgap.answers import Answer, Table
 from modgap.answers.formatting import format_value
@@ -12,12 +11,13 @@ from modgap.errors import visible_name
 from modgap.ranking.answer import difference_texts
 from modgap.ranking.scores import FORECAST
 from modgap.ranking.types import BASELINE, CONTROL, SOURCE
+from modgap.storage.json_records import Record
 
 MAX_PAIRS = 40
 """Most pairs of the class map of a source that are shown."""
 
 
-def render_ranking(record: Mapping[str, Any]) -> str:
+def render_ranking(record: Record) -> str:
     """Render the page of a ranking.
 
     Args:
@@ -62,9 +62,7 @@ def _has_bands(table: Table) -> bool:
     return any(mark and mark.before for mark in table.marks)
 
 
-def _score_table(
-    description: Mapping[str, Any], name: str, rows: Sequence[Mapping[str, Any]], controls: Mapping[str, Any]
-) -> dict[str, Any]:
+def _score_table(description: Record, name: str, rows: Sequence[Record], controls: Record) -> dict[str, object]:
     """Return the texts and positions of one score for all rows, for the template and for the script."""
     cells = [(row["scores"][name], _control_score(controls.get(row["source"]), name)) for row in rows]
     reference = description["reference"]
@@ -84,11 +82,12 @@ def _score_table(
     }
 
 
-def _control_score(control: Mapping[str, Any] | None, name: str) -> float | None:
-    return None if control is None else cast(float | None, control["scores"][name]["value"])
+def _control_score(control: Record | None, name: str) -> float | None:
+    value: float | None = None if control is None else control["scores"][name]["value"]
+    return value
 
 
-def _score_cell(score: Mapping[str, Any], control: float | None, percent: Callable[[float], float]) -> dict[str, Any]:
+def _score_cell(score: Record, control: float | None, percent: Callable[[float], float]) -> dict[str, object]:
     value = score["value"]
     low, high = score["interval"]
     return {
@@ -105,9 +104,7 @@ def _score_cell(score: Mapping[str, Any], control: float | None, percent: Callab
     }
 
 
-def _page_row(
-    row: Mapping[str, Any], control: Mapping[str, Any] | None, names: Sequence[str], record: Mapping[str, Any]
-) -> dict[str, Any]:
+def _page_row(row: Record, control: Record | None, names: Sequence[str], record: Record) -> dict[str, object]:
     details = row["report_details"] or {}
     discrepancy = details.get("discrepancy") or None
     css_class = "failed" if row["kind"] == SOURCE and row["reason"] else "source"
@@ -123,9 +120,7 @@ def _page_row(
     }
 
 
-def _detail(
-    description: Mapping[str, Any], row: Mapping[str, Any], control: Mapping[str, Any] | None, name: str
-) -> dict[str, Any]:
+def _detail(description: Record, row: Record, control: Record | None, name: str) -> dict[str, object]:
     score = row["scores"][name]
     difference, p_value = difference_texts(score["difference_to_first"])
     return {
@@ -140,7 +135,7 @@ def _detail(
     }
 
 
-def _run_summary(record: Mapping[str, Any]) -> str:
+def _run_summary(record: Record) -> str:
     computed = sum(count["computed"] for count in record["jobs"].values())
     cached = sum(count["cached"] for count in record["jobs"].values())
     failed = sum(count.get("failed", 0) for count in record["jobs"].values())
@@ -159,7 +154,7 @@ LIKELIHOOD_SCORES = {
 }
 
 
-def definitions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def definitions(record: Record) -> Iterator[tuple[str, str]]:
     """Yield the title and the text of each definition that the page needs.
 
     Args:
@@ -188,14 +183,14 @@ def definitions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield capitalize(descriptions[name]["label"]), _describe(name, descriptions[name])
 
 
-def has_intervals(record: Mapping[str, Any]) -> bool:
+def has_intervals(record: Record) -> bool:
     """Return True if any source has an interval by the score that decides."""
     by = record["decided_by"]
     intervals = [row["scores"][by]["interval"] for row in record["sources"] if by in row["scores"]]
     return any(end is not None for interval in intervals for end in interval)
 
 
-def interval_note(record: Mapping[str, Any]) -> str:
+def interval_note(record: Record) -> str:
     """Return how intervals and letters were computed for the score that the sources are ranked by.
 
     Args:
@@ -216,7 +211,7 @@ def interval_note(record: Mapping[str, Any]) -> str:
     )
 
 
-def _deciding_score(record: Mapping[str, Any]) -> str:
+def _deciding_score(record: Record) -> str:
     name = record["decided_by"]
     description = record["score_descriptions"][name]
     if name not in LIKELIHOOD_SCORES:
@@ -233,7 +228,7 @@ def _deciding_score(record: Mapping[str, Any]) -> str:
     )
 
 
-def _describe(name: str, description: Mapping[str, Any]) -> str:
+def _describe(name: str, description: Record) -> str:
     reference = description["reference"]
     level = format_value(reference["value"]) if reference else ""
     if name == "discrepancy":
@@ -271,7 +266,7 @@ MAX_KEYS = 20
 """Most classes in the key of the maps, which is the number of combinations of color and shape."""
 
 
-def map_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def map_figures(rows: Sequence[Record]) -> dict[str, object]:
     """Return the maps, their side in pixels, and their key of classes.
 
     Args:
@@ -294,7 +289,7 @@ def map_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _paths(tsne_map: Mapping[str, Any]) -> list[tuple[int, str, str]]:
+def _paths(tsne_map: Record) -> list[tuple[int, str, str]]:
     """Return, for each class, its number, its CSS classes and a path that draws a dot for each sample."""
     points: dict[int, list[str]] = {}
     coordinates = [(x, y) for x, y in tsne_map["coordinates"]]
@@ -312,7 +307,7 @@ def _css_class(label: int) -> str:
     return f"c{label % N_COLORS}{shape}"
 
 
-def _class_key(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def _class_key(rows: Sequence[Record]) -> list[tuple[str, str]]:
     """Return the CSS classes and the name of each class. Empty if the names are not known."""
     for row in rows:
         discrepancy = (row["report_details"] or {}).get("discrepancy")

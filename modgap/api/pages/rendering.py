@@ -5,13 +5,13 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from modgap.answers import Answer, Curve, Mark, Table
 from modgap.answers.formatting import format_error, format_value
 from modgap.errors import visible_name
+from modgap.storage.json_records import Record
 
 PACKAGE = "modgap.api.pages"
 ICONS = {"pass": "Passed", "warn": "Warning", "fail": "Failed", "info": "Note"}
@@ -37,7 +37,7 @@ def axis_of(values: Sequence[float | None]) -> tuple[float, float, Callable[[flo
     return low, high, lambda value: round(MARGIN + (100 - 2 * MARGIN) * (value - low) / span, 2)
 
 
-def drawn_table(table: Table) -> dict[str, Any]:
+def drawn_table(table: Table) -> dict[str, object]:
     """Return a table with the positions of its marks and curves, for the macro `drawn` of the templates."""
     marks_shown = [mark for mark in table.marks if mark]
     ends = [end for m in marks_shown for end in (m.value, m.level, *(m.interval or ()), *(m.before or ()))]
@@ -64,7 +64,7 @@ def _axis_end(value: float, table: Table) -> str:
     return format_error(value) if abs(value) < LARGE else format_value(value)
 
 
-def _drawn_mark(mark: Mark, percent: Callable[[float], float]) -> dict[str, Any]:
+def _drawn_mark(mark: Mark, percent: Callable[[float], float]) -> dict[str, object]:
     low, high = mark.interval or (None, None)
     return {
         "position": percent(mark.value),
@@ -77,7 +77,7 @@ def _drawn_mark(mark: Mark, percent: Callable[[float], float]) -> dict[str, Any]
     }
 
 
-def _drawn_curve(curve: Curve) -> dict[str, Any]:
+def _drawn_curve(curve: Curve) -> dict[str, object]:
     upper = [_point(x, high) for x, (_, high) in zip(curve.x, curve.band, strict=False)]
     lower = [_point(x, low) for x, (low, _) in zip(curve.x, curve.band, strict=False)]
     return {
@@ -96,9 +96,9 @@ def _point(x: float, y: float) -> str:
 def render_template(
     template: str,
     answer: Answer,
-    values: Mapping[str, Any],
+    values: Mapping[str, object],
     scripts: Sequence[str] = (),
-    data: Any = None,
+    data: object = None,
     styles: Sequence[str] = ("page.css",),
 ) -> str:
     """Render a page.
@@ -144,11 +144,11 @@ def render_template(
 
 def render_answer(
     answer: Answer,
-    record: Mapping[str, Any],
+    record: Record,
     record_name: str,
     definitions: Sequence[tuple[str, str]],
     run_summary: str,
-    settings: Sequence[tuple[str, Any]],
+    settings: Sequence[tuple[str, object]],
     tables: Sequence[Table] = (),
 ) -> str:
     """Render the page of an answer with its tables.
@@ -195,7 +195,7 @@ def format_size(value: int | None) -> str:
     return str(value)
 
 
-def _format_setting(value: Any) -> str:
+def _format_setting(value: object) -> str:
     """Format a setting: yes or no, lists with commas, and an en dash for None."""
     if isinstance(value, bool):
         return "yes" if value else "no"

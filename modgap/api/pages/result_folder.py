@@ -1,7 +1,6 @@
 """Reading of result folders: which file holds the record, which versions can be read, and what to do without one."""
 
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from modgap.race import result as race_result
 from modgap.ranking import report as ranking_report
 from modgap.ranking.matrix import formats as matrix_formats
 from modgap.storage.digests import FILES, warn_without_digests
-from modgap.storage.json_records import read_json
+from modgap.storage.json_records import Record, read_json
 from modgap.training import run_folder
 
 
@@ -25,61 +24,46 @@ class RecordKind:
         name: The kind that stands in the record.
         file: Name of the file that holds the record.
         schema: The schema that this version reads.
-        command: Name of the command of modgap that writes the record.
-        example: An example of the command, without the folder.
+        example: A command of modgap that writes such a record, without the folder.
     """
 
     name: str
     file: str
     schema: int
-    command: str
     example: str
 
     def make(self, folder: Path, *arguments: str) -> str:
         """Return a command that writes a record to a folder; without arguments, it is the example."""
-        command = ["modgap", self.command, *(arguments or self.example.split()[2:]), "--out", str(folder)]
-        return f"`{shlex.join(command)}`"
+        command, *options = self.example.split()
+        return f"`{shlex.join(['modgap', command, *(arguments or options), '--out', str(folder)])}`"
 
 
 RANKING = RecordKind(
-    "ranking", ranking_report.RECORD, ranking_report.SCHEMA, "rank", "modgap rank --target digits --sources vit-fashion"
+    "ranking", ranking_report.RECORD, ranking_report.SCHEMA, "rank --target digits --sources vit-fashion"
 )
 DISCREPANCY = RecordKind(
-    "discrepancy",
-    "result.json",
-    discrepancy_report.SCHEMA,
-    "discrepancy",
-    "modgap discrepancy --source vit-fashion --target digits",
+    "discrepancy", "result.json", discrepancy_report.SCHEMA, "discrepancy --source vit-fashion --target digits"
 )
 DISTORTION = RecordKind(
-    "distortion",
-    distortion_report.RECORD,
-    distortion_report.SCHEMA,
-    "distortion",
-    "modgap distortion --source vit-fashion",
+    "distortion", distortion_report.RECORD, distortion_report.SCHEMA, "distortion --source vit-fashion"
 )
 RUN = RecordKind(
-    "run",
-    run_folder.RECORD,
-    run_folder.SCHEMA,
-    "train",
-    "modgap train --method finetune --source vit-fashion --target digits",
+    "run", run_folder.RECORD, run_folder.SCHEMA, "train --method finetune --source vit-fashion --target digits"
 )
 MATRIX = RecordKind(
     "matrix",
     matrix_formats.RECORD,
     matrix_formats.SCHEMA,
-    "rank",
-    "modgap rank --target digits --target wine --sources vit-fashion",
+    "rank --target digits --target wine --sources vit-fashion",
 )
-TRANSFER = RecordKind("transfer", race_result.RECORD, race_result.SCHEMA, "transfer", "modgap transfer --target digits")
+TRANSFER = RecordKind("transfer", race_result.RECORD, race_result.SCHEMA, "transfer --target digits")
 # The folder of a transfer is also that of a run.
 KINDS = (TRANSFER, RANKING, DISCREPANCY, DISTORTION, RUN, MATRIX)
 MAX_LISTED = 3
 """Largest number of folders inside a folder that a message names."""
 
 
-def read_result_folder(folder: Path) -> tuple[RecordKind, dict[str, Any]]:
+def read_result_folder(folder: Path) -> tuple[RecordKind, Record]:
     """Return the kind and the record of a result folder.
 
     Args:
@@ -116,14 +100,14 @@ def read_result_folder(folder: Path) -> tuple[RecordKind, dict[str, Any]]:
 
 
 def _expected(folder: Path) -> str:
-    files = [f"{kind.file} (from modgap {kind.command})" for kind in KINDS]
+    files = [f"{kind.file} (from modgap {kind.example.split()[0]})" for kind in KINDS]
     return (
         f"A folder of results contains {', '.join(files[:-1])} or {files[-1]}. "
         f"Make one with {DISCREPANCY.make(folder)}."
     )
 
 
-def _check_record(folder: Path, record: Mapping[str, Any], kind: RecordKind) -> None:
+def _check_record(folder: Path, record: Record, kind: RecordKind) -> None:
     path = folder / kind.file
     if record.get("kind") != kind.name:
         raise InputError(f"{path} is not the record of a {kind.name}. {_expected(folder)}")
@@ -143,7 +127,7 @@ def _check_record(folder: Path, record: Mapping[str, Any], kind: RecordKind) -> 
         )
 
 
-def _arguments(record: Mapping[str, Any], kind: RecordKind) -> list[str]:
+def _arguments(record: Record, kind: RecordKind) -> list[str]:
     """Return the source and the target of a record as arguments; none if they are missing or cannot be typed."""
     values: dict[str, Any] = {}
     try:

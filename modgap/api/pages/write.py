@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from jinja2 import TemplateError
 
@@ -21,11 +20,12 @@ from modgap.api.pages.result_folder import (
 )
 from modgap.errors import InputError
 from modgap.storage.atomic_files import write_text_atomically, writing
+from modgap.storage.json_records import Record
 
 PAGE = "report.html"
 
 
-RENDERERS: Mapping[RecordKind, Callable[[Mapping[str, Any]], str]] = {
+RENDERERS: Mapping[RecordKind, Callable[[Record], str]] = {
     RANKING: render_ranking,
     DISCREPANCY: render_discrepancy,
     DISTORTION: render_distortion,

@@ -9,7 +9,7 @@ package is fast; its functions import torch.
 import importlib
 import pkgutil
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modgap.process.registry import Registry
 
@@ -36,7 +36,7 @@ METHODS = Registry("modgap.methods", "Method", METHOD_ORDER, _load)
 get_method, method_names, method_origin = METHODS.get, METHODS.names, METHODS.origin
 
 
-def method_settings(method: "Method") -> dict[str, dict[str, tuple[Any, str]]]:
+def method_settings(method: "Method") -> dict[str, dict[str, tuple[object, str]]]:
     """Return (default, meaning) of each setting that a method uses, by section of the recipe and name of the setting.
 
     Settings of a stage that only some methods use belong to those that name them. The section "" has the settings of

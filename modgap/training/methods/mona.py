@@ -23,7 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from modgap.models import TargetModel
 from modgap.process.devices import Number, number_of, precise_type, upload
-from modgap.training.losses import choose_function, norm_of_all
+from modgap.training.losses import norm_of_all
 from modgap.training.method import Method, Objective, Stage, Training, two_stages
 from modgap.training.recipe import EmbedderStage, Recipe
 from modgap.training.surrogate_loss import (
@@ -128,7 +128,7 @@ def alignment_uniformity(z: Tensor, labels: Tensor, *, all_pairs: bool = False) 
     return alignment(z, labels) + uniformity(z, labels, all_pairs)
 
 
-OUTER_LOSSES = {
+OUTER_LOSSES: Mapping[str, FeatureLoss] = {
     "alignment-uniformity": alignment_uniformity,
     "davies-bouldin": davies_bouldin,
     "supervised-contrastive": supervised_contrastive,
@@ -138,9 +138,9 @@ OUTER_LOSSES = {
 
 def outer_loss(settings: EmbedderStage) -> FeatureLoss:
     """Return the outer loss of the settings: a function of unit-normalized features and labels."""
-    is_own = settings.objective == "alignment-uniformity"
-    options = {"all_pairs": settings.uniform_pairs == "all"} if is_own else {}
-    return choose_function("objective", OUTER_LOSSES, settings.objective, options)
+    if settings.objective == "alignment-uniformity":
+        return functools.partial(alignment_uniformity, all_pairs=settings.uniform_pairs == "all")
+    return OUTER_LOSSES[settings.objective]
 
 
 # Algorithm 1

@@ -18,13 +18,12 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from modgap.errors import InputError, UsageError
+from modgap.errors import InputError
 from modgap.labels.label_space import pseudo_classes
 from modgap.models import TargetModel
 from modgap.process.devices import number_of, precise_type
@@ -48,29 +47,29 @@ EXACT_ITERATIONS = 1_000_000
 """Largest number of iterations of the exact solver for W."""
 
 
-LabeledSource = tuple[Tensor, Tensor, float]
-"""A labeled set of the source's modality: features (n, d) in double precision, the index of each sample's class among
-the classes that occur (n,), and the weight of the entropic term in the unit of the cost."""
+REGULARIZATION = 0.1
+"""Weight of the entropic term, in the unit of the cost."""
+
+LabeledSource = tuple[Tensor, Tensor]
+"""A labeled set of the source's modality: features (n, d) in double precision, and the index of each sample's class
+among the classes that occur (n,)."""
 
 
-def prepare_source(features: Tensor, labels: Tensor, regularization: float = 0.1) -> LabeledSource:
+def prepare_source(features: Tensor, labels: Tensor) -> LabeledSource:
     """Prepare a source set once, to compute many distances to it.
 
     Args:
         features: Token means (n, d) at the embedder's output; no gradient flows back to them.
         labels: Integer classes (n,).
-        regularization: Weight of the entropic term, in the unit of the cost; greater than 0.
 
     Raises:
         InputError: When shapes do not match, or features are not finite.
-        UsageError: When POT is not installed, or the regularization is not greater than 0.
+        UsageError: When POT is not installed.
     """
     import_pot()
-    if not regularization > 0:
-        raise UsageError(f"The regularization is {regularization}. Expected a number greater than 0.")
     features = _check_features(features.detach(), labels)
     indices = torch.unique(labels, return_inverse=True)[1]
-    return features, indices.to(features.device), regularization
+    return features, indices.to(features.device)
 
 
 def class_distance(features: Tensor, source: LabeledSource) -> Tensor:
@@ -89,15 +88,15 @@ def class_distance(features: Tensor, source: LabeledSource) -> Tensor:
         UsageError: When POT is not installed.
     """
     points = _check_features(features, None)
-    source_points, labels, regularization = source
+    source_points, labels = source
     width = source_points.shape[1]
     if points.shape[1] != width:
         raise InputError(f"The target has {points.shape[1]} features per sample. Expected {width}, as the source has.")
     clouds = [source_points[labels == k] for k in range(int(labels.max()) + 1)]
     class_costs = torch.stack([_wasserstein(points, cloud) for cloud in clouds])
     cost = (_squared_distances(points, source_points) + class_costs[labels]) / 2
-    distance = _entropic(cost, regularization)
-    self_distance = _entropic(_squared_distances(points, points) / 2, regularization)
+    distance = _entropic(cost)
+    self_distance = _entropic(_squared_distances(points, points) / 2)
     return (distance - self_distance / 2).to(features.dtype)
 
 
@@ -141,14 +140,14 @@ def _wasserstein(x: Tensor, y: Tensor) -> Tensor:
     return (torch.as_tensor(plan).to(costs) * costs).sum()
 
 
-def _entropic(cost: Tensor, regularization: float) -> Tensor:
-    """Return the least <P, cost> + regularization * KL(P | uniform); its gradient in the cost is the plan P."""
+def _entropic(cost: Tensor) -> Tensor:
+    """Return the least <P, cost> + REGULARIZATION * KL(P | uniform); its gradient in the cost is the plan P."""
     masses = [cost.new_full((n,), 1 / n) for n in cost.shape]
     plan: Tensor = import_pot().bregman.sinkhorn_log(
-        *masses, cost.detach(), regularization, numItermax=ITERATIONS, stopThr=TOLERANCE, warn=False
+        *masses, cost.detach(), REGULARIZATION, numItermax=ITERATIONS, stopThr=TOLERANCE, warn=False
     )
     divergence = torch.xlogy(plan, plan).sum() + plan.sum() * math.log(cost.numel())
-    return (plan * cost).sum() + regularization * divergence
+    return (plan * cost).sum() + REGULARIZATION * divergence
 
 
 # Stage 1
@@ -275,11 +274,11 @@ ORCA's code lowers it after the epochs 20, 40 and 60, and numbers them from 0.
 """
 
 
-def _stage1_defaults(manifest: Manifest) -> Mapping[str, Any]:
+def _stage1_defaults(manifest: Manifest) -> Mapping[str, object]:
     """Return the settings of stage 1 in ORCA's code: those of stage 2's optimizer, with a low learning rate raised."""
     training = manifest.training
     recipe = FullStage().model_dump() if training is None else training.model_dump(exclude_none=True)
-    settings: dict[str, Any] = {"epochs": recipe.get("stage1_epochs", EPOCHS), "drop_epochs": DROP_EPOCHS}
+    settings: dict[str, object] = {"epochs": recipe.get("stage1_epochs", EPOCHS), "drop_epochs": DROP_EPOCHS}
     settings |= {name: recipe[name] for name in ("optimizer", "weight_decay", "momentum", "betas") if name in recipe}
     if "learning_rate" in recipe:
         rate = recipe["learning_rate"]
