@@ -146,6 +146,7 @@ def test_a_finished_run_is_resumed_with_the_provenance_that_it_has(run: Run, fol
     assert again.record["result"]["test"] == run.record["result"]["test"]
 
 
+@pytest.mark.long
 def test_all_takes_the_source_with_the_lowest_cross_validated_error(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

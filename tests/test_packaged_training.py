@@ -94,9 +94,8 @@ def test_a_source_can_be_ranked(tmp_path, name, monkeypatch):
     assert np.isfinite(ranking.tables["linear-probe"].standings.values).all()
 
 
-@pytest.mark.parametrize(
-    "method", ["replay", *(pytest.param(name, marks=pytest.mark.long) for name in ("mona", "orca"))]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("method", ["mona", "orca", "replay"])
 def test_samples_of_several_windows_serve_as_the_surrogate(tmp_path, method):
     source = load("crepe-tiny")
     try:

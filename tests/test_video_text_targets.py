@@ -27,6 +27,7 @@ def decoded(path):
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
+@pytest.mark.long
 def test_ucf101_agrees_with_its_lists(at):
     target = at("ucf101")
     table = target.read()

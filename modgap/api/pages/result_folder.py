@@ -24,7 +24,7 @@ class RecordKind:
         name: The kind that stands in the record.
         file: Name of the file that holds the record.
         schema: The schema that this version reads.
-        example: A command of modgap that writes such a record, without the folder.
+        example: A command that writes such a record, without the folder.
     """
 
     name: str
@@ -34,29 +34,29 @@ class RecordKind:
 
     def make(self, folder: Path, *arguments: str) -> str:
         """Return a command that writes a record to a folder; without arguments, it is the example."""
-        command, *options = self.example.split()
-        return f"`{shlex.join(['modgap', command, *(arguments or options), '--out', str(folder)])}`"
+        modgap, command, *options = self.example.split()
+        return f"`{shlex.join([modgap, command, *(arguments or options), '--out', str(folder)])}`"
 
 
 RANKING = RecordKind(
-    "ranking", ranking_report.RECORD, ranking_report.SCHEMA, "rank --target digits --sources vit-fashion"
+    "ranking", ranking_report.RECORD, ranking_report.SCHEMA, "modgap rank --target digits --sources vit-fashion"
 )
 DISCREPANCY = RecordKind(
-    "discrepancy", "result.json", discrepancy_report.SCHEMA, "discrepancy --source vit-fashion --target digits"
+    "discrepancy", "result.json", discrepancy_report.SCHEMA, "modgap discrepancy --source vit-fashion --target digits"
 )
 DISTORTION = RecordKind(
-    "distortion", distortion_report.RECORD, distortion_report.SCHEMA, "distortion --source vit-fashion"
+    "distortion", distortion_report.RECORD, distortion_report.SCHEMA, "modgap distortion --source vit-fashion"
 )
 RUN = RecordKind(
-    "run", run_folder.RECORD, run_folder.SCHEMA, "train --method finetune --source vit-fashion --target digits"
+    "run", run_folder.RECORD, run_folder.SCHEMA, "modgap train --method finetune --source vit-fashion --target digits"
 )
 MATRIX = RecordKind(
     "matrix",
     matrix_formats.RECORD,
     matrix_formats.SCHEMA,
-    "rank --target digits --target wine --sources vit-fashion",
+    "modgap rank --target digits --target wine --sources vit-fashion",
 )
-TRANSFER = RecordKind("transfer", race_result.RECORD, race_result.SCHEMA, "transfer --target digits")
+TRANSFER = RecordKind("transfer", race_result.RECORD, race_result.SCHEMA, "modgap transfer --target digits")
 # The folder of a transfer is also that of a run.
 KINDS = (TRANSFER, RANKING, DISCREPANCY, DISTORTION, RUN, MATRIX)
 MAX_LISTED = 3
@@ -100,7 +100,7 @@ def read_result_folder(folder: Path) -> tuple[RecordKind, Record]:
 
 
 def _expected(folder: Path) -> str:
-    files = [f"{kind.file} (from modgap {kind.example.split()[0]})" for kind in KINDS]
+    files = [f"{kind.file} (from modgap {kind.example.split()[1]})" for kind in KINDS]
     return (
         f"A folder of results contains {', '.join(files[:-1])} or {files[-1]}. "
         f"Make one with {DISCREPANCY.make(folder)}."

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -24,7 +23,7 @@ from modgap.ranking.comparison.error_table import (
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, numbered_sample_file, read_sample_file
 from modgap.storage.digests import FILES, check_named_file, warn_without_digests
-from modgap.storage.json_records import read_json
+from modgap.storage.json_records import Record, read_json
 from modgap.storage.paths import expand_user
 from modgap.targets.data_frames import SUFFIXES
 
@@ -369,8 +368,6 @@ DISCREPANCY_SCHEMA = 2
 RANKING_SCHEMA = 2
 RATE_METRIC = "0-1 error %"
 """Metric of training runs whose samples are stored as error rates in [0, 1]."""
-
-Record = Mapping[str, Any]
 
 
 def read_folder(folder: Path) -> list[ErrorTable]:
