@@ -459,12 +459,13 @@ def _run_on_workers(client: Any, jobs: Sequence[Job[Result]], resources: dict[st
     futures = client.map(_run_locked, jobs, pure=False, resources=resources)
     indices = {future.key: index for index, future in enumerate(futures)}
     for batch in distributed.as_completed(futures).batches():
-        if any(future.status in ("cancelled", "lost") for future in batch):
-            raise InputError(
-                "The scheduler of Dask was lost. Run the same command again: what is finished comes from the cache."
-            )
         # A result whose worker was lost meanwhile is computed again.
-        distributed.wait(batch)
+        while missing := [future for future in batch if future.status not in ("error", "finished")]:
+            if client.status != "running" or any(future.status == "cancelled" for future in missing):
+                raise InputError(
+                    "The scheduler of Dask was lost. Run the same command again: what is finished comes from the cache."
+                )
+            distributed.wait(missing)
         failed = [future for future in batch if future.status == "error"]
         finished = [future for future in batch if future.status == "finished"]
         # All results of a batch come in one message. Once released, they are not computed again if a worker is lost.
