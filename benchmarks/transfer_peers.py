@@ -44,9 +44,11 @@ def export(folder: Path, own: dict[str, list[str]]) -> None:
         for part, rows in (("train", np.sort(np.concatenate([data.train, data.validation]))), ("test", data.test)):
             samples = [np.asarray(data.table.samples[row], np.float64) for row in rows]
             arrays[f"x_{part}"] = np.stack(samples)
-            arrays[f"y_{part}"] = data.ground_truth(rows)[0]
-        if data.output.task == "regression":
-            arrays |= {f"y_{part}": arrays[f"y_{part}"].reshape(-1).astype(np.float64) for part in ("train", "test")}
+            truth = data.ground_truth(rows)[0]
+            if data.output.task == "regression":
+                mean, sd = data.scale or (0, 1)
+                truth = (truth.astype(np.float64) * sd + mean).reshape(-1)
+            arrays[f"y_{part}"] = truth
         if name in TABLES:
             arrays |= {
                 f"x_{part}": arrays[f"x_{part}"].reshape(len(arrays[f"x_{part}"]), -1) for part in ("train", "test")
