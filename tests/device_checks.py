@@ -113,7 +113,7 @@ def waits_of_an_update(accelerator, folder, method, *settings):
         pytest.param("finetune", (), 0, marks=LONG),
         pytest.param("l2-sp", (), 0, marks=LONG),
         pytest.param("replay", (), 0, marks=LONG),
-        ("mona", ("stage1.route=exact",), 0),
+        pytest.param("mona", ("stage1.route=exact",), 0, marks=LONG),
         pytest.param("mona", ("stage1.route=exact", "stage1.uniform_pairs=all"), 0, marks=LONG),
         # The size of a finite step is a number in Python.
         pytest.param("mona", ("stage1.route=finite-difference",), 1, marks=LONG),

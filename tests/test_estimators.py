@@ -110,11 +110,15 @@ def test_groups_are_those_of_an_array_file(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_pipeline_is_cross_validated_in_processes():
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_a_pipeline_is_cross_validated(processes):
     pipeline = make_pipeline(StandardScaler(), clone(CLASSIFIER))
-    scores = cross_val_score(pipeline, X, Y, cv=2, n_jobs=2, error_score="raise")
+    scores = cross_val_score(pipeline, X, Y, cv=2, n_jobs=processes, error_score="raise")
     np.testing.assert_array_equal(scores, cross_val_score(pipeline, X, Y, cv=2, error_score="raise"))
     assert scores.mean() > 0.85
+
+
+def test_groups_are_cross_validated():
     by_group = cross_val_score(
         clone(CLASSIFIER), X, Y, cv=GroupKFold(2), groups=np.arange(len(X)) // 4, error_score="raise"
     )

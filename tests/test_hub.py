@@ -106,7 +106,7 @@ WEIGHTS = {
 """Files of the weights of each repository that are fetched after those of `small/safe`."""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_is_needed_is_fetched_once_and_nothing_else(online):
     """From repositories of all layouts; the weights of a source with random ones are not fetched."""
     done, got = online("hf:small/safe")

@@ -136,6 +136,7 @@ def run(folder: Path, target: str, workers: int, **options) -> dict[str, bytes]:
     return {name: (done.folder / name).read_bytes() for name in ("model.safetensors", "samples.npz")}
 
 
+@pytest.mark.long
 def test_runs_have_the_same_bits_for_any_number_of_workers(tmp_path):
     target = str(target_file(tmp_path, "classification", samples=60))
     augmented = {"more": ("stage2.augmentation=crop-flip",)}

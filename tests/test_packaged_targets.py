@@ -183,7 +183,11 @@ EXPECTED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+NAMES = [pytest.param(name, marks=[pytest.mark.long] * (name == "word-languages")) for name in EXPECTED]
+"""All of them; two million words are read in `make test-long`."""
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_samples_classes_and_splits_of_a_packaged_target(name):
     skip_if_absent(name)
     expected = EXPECTED[name]
@@ -207,7 +211,7 @@ def test_samples_classes_and_splits_of_a_packaged_target(name):
     assert len(target.fingerprint["files"]) == len(manifest.files)
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_second_sample_is_that_of_the_file(name):
     skip_if_absent(name)
     expected = EXPECTED[name]

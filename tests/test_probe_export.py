@@ -30,7 +30,7 @@ CASES = {
     "values from spectrograms": ("linear-probe", "vit-fashion", series_file, SERIES),
     "lp-ft": ("lp-ft", "vit-fashion", lambda _: "digits", None),
 }
-QUICK = {("sources side by side", ".pt2"), ("values from spectrograms", ".onnx")}
+QUICK = {("values from spectrograms", ".onnx")}
 """Programs that `make test` writes; an ONNX file is made from a program of PyTorch."""
 
 
@@ -98,7 +98,8 @@ def test_programs_of_probes_have_the_outputs_of_predictions(
     assert described["representation"] is None
 
 
-@pytest.mark.parametrize("method", ["linear-probe", pytest.param("finetune", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("method", ["linear-probe", "finetune"])
 def test_programs_of_texts_take_tokens(
     method: str,
     folder: Path,

@@ -679,7 +679,7 @@ def test_the_command_makes_a_model(tmp_path):
     assert "already contains a transfer" in run_in_process("transfer", *target, "--out", str(out)).stderr
     assert "Missing option '--target'" in run_in_process("transfer", "--out", str(tmp_path / "new")).stderr
     repeated = run_in_process(
-        "transfer", *target, "--steps", str(out / "transfer.json"), "--out", str(tmp_path / "again")
+        "transfer", *target, "--steps", str(out / "transfer.json"), "--out", str(tmp_path / "again"), "--jobs", "1"
     )
     assert repeated.returncode == 0, repeated.stderr
     assert (tmp_path / "again" / "transfer.png").exists()

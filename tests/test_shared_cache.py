@@ -178,18 +178,21 @@ def users():
     return json.loads(done.stdout)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("user", ["ada", "ben", "eve"])
 def test_users_who_share_a_cache_get_the_results_of_one_alone(users, user):
     assert [one["code"] for one in users[user]] == [0, 0]
     assert [one["answer"] for one in users[user]] == [one["answer"] for one in users["alone"]]
 
 
+@pytest.mark.long
 def test_the_second_user_takes_the_entries_of_the_first(users):
     assert users["written"]
     assert users["read"] == users["written"]
     assert "cannot be written" not in users["ben"][1]["stderr"]
 
 
+@pytest.mark.long
 def test_a_user_who_may_only_read_the_cache_uses_it_and_is_told(users):
     assert users["unchanged"] == users["written"]
     assert "cannot be written (Permission denied). Its entries are used" in users["eve"][1]["stderr"]
