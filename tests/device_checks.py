@@ -35,7 +35,6 @@ from tests.fake_device import MODULE, Traffic, fake_device, register
 from tests.training import SHORT, run, surrogate_file, target_file
 
 pytestmark = pytest.mark.device
-LONG = pytest.mark.long
 SOURCE = "random:timm:test_vit"
 READS = 5
 """Number of updates whose losses are read together in these checks, in place of `UPDATES_READ_TOGETHER`."""
@@ -110,17 +109,17 @@ def waits_of_an_update(accelerator, folder, method, *settings):
 @pytest.mark.parametrize(
     ("method", "settings", "own"),
     [
-        pytest.param("finetune", (), 0, marks=LONG),
-        pytest.param("l2-sp", (), 0, marks=LONG),
-        pytest.param("replay", (), 0, marks=LONG),
-        pytest.param("mona", ("stage1.route=exact",), 0, marks=LONG),
-        pytest.param("mona", ("stage1.route=exact", "stage1.uniform_pairs=all"), 0, marks=LONG),
+        ("finetune", (), 0),
+        ("l2-sp", (), 0),
+        ("replay", (), 0),
+        ("mona", ("stage1.route=exact",), 0),
+        ("mona", ("stage1.route=exact", "stage1.uniform_pairs=all"), 0),
         # The size of a finite step is a number in Python.
-        pytest.param("mona", ("stage1.route=finite-difference",), 1, marks=LONG),
-        pytest.param("mona", ("stage1.objective=davies-bouldin",), 1, marks=LONG),
-        pytest.param("mona", ("stage1.objective=supervised-contrastive",), 1, marks=LONG),
+        ("mona", ("stage1.route=finite-difference",), 1),
+        ("mona", ("stage1.objective=davies-bouldin",), 1),
+        ("mona", ("stage1.objective=supervised-contrastive",), 1),
         # PyTorch copies the counter of the average to the device.
-        pytest.param("finetune", ("stage2.ema_decay=0.9",), 1, marks=LONG),
+        ("finetune", ("stage2.ema_decay=0.9",), 1),
     ],
 )
 def test_updates_hardly_wait_for_the_device(accelerator, tmp_path, method, settings, own):
@@ -129,7 +128,7 @@ def test_updates_hardly_wait_for_the_device(accelerator, tmp_path, method, setti
     assert max(waits.values()) <= own + 1 / READS, (waits, accelerator.traffic)
 
 
-@pytest.mark.parametrize("method", ["orca", *(pytest.param(name, marks=LONG) for name in ("lora", "lp-ft"))])
+@pytest.mark.parametrize("method", ["orca", "lora", "lp-ft"])
 def test_other_methods_keep_to_single_precision_and_to_one_device(accelerator, tmp_path, method):
     if method == "orca":
         pytest.importorskip("ot")
@@ -141,12 +140,7 @@ def test_other_methods_keep_to_single_precision_and_to_one_device(accelerator, t
 
 
 @pytest.mark.parametrize(
-    "setting",
-    [
-        "class_weights=balanced",
-        pytest.param("stage2.optimizer=sgd", marks=LONG),
-        pytest.param("stage2.gradient_accumulation=3", marks=LONG),
-    ],
+    "setting", ["class_weights=balanced", "stage2.optimizer=sgd", "stage2.gradient_accumulation=3"]
 )
 def test_settings_keep_to_single_precision_and_to_one_device(accelerator, tmp_path, setting):
     run_training_loop(training_on(tmp_path, "finetune", setting))

@@ -10,11 +10,9 @@ CHECKS = Path(__file__).with_name("device_checks.py")
 
 
 @pytest.mark.device
-@pytest.mark.parametrize(
-    "selection", [pytest.param("not long", marks=pytest.mark.slow), pytest.param("long", marks=pytest.mark.long)]
-)
-def test_a_device_other_than_the_cpu(selection):
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", selection]
+@pytest.mark.long
+def test_a_device_other_than_the_cpu():
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
     done = subprocess.run([*command, str(CHECKS)], cwd=CHECKS.parents[1], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-5000:]
     assert " passed" in done.stdout

@@ -30,33 +30,11 @@ QUICK = {"minutes": 0, "steps": [LINEAR], "device": "cpu"}
 CLASSIFIER, REGRESSOR = TransferClassifier(**QUICK), TransferRegressor(**QUICK)
 X, Y = load_wine(return_X_y=True)
 X, Y = X[::3], Y[::3]
-REASONS = {}
-"""Reason for each of scikit-learn's checks that fails: none does."""
-
-
-def reasons(_estimator):
-    return REASONS
-
-
-def distinct_checks():
-    """Return all checks of the classifier, and those of the regressor alone; `make test-long` has all of both."""
-    checks = list(estimator_checks_generator(CLASSIFIER))
-    names = {check.func.__name__ for _, check in checks}
-    checks += [one for one in estimator_checks_generator(REGRESSOR) if one[1].func.__name__ not in names]
-    return [pytest.param(*one, id=f"{type(one[0]).__name__}-{one[1].func.__name__}") for one in checks]
-
-
-@pytest.mark.parametrize(("estimator", "check"), distinct_checks())
-def test_checks_of_scikit_learn(estimator, check):
-    check(estimator)
 
 
 @pytest.mark.long
-@parametrize_with_checks(
-    [TransferClassifier(minutes=0, device="cpu"), TransferRegressor(minutes=0, device="cpu")],
-    expected_failed_checks=reasons,
-)
-def test_checks_of_scikit_learn_with_all_quick_baselines(estimator, check):
+@parametrize_with_checks([TransferClassifier(minutes=0, device="cpu"), TransferRegressor(minutes=0, device="cpu")])
+def test_checks_of_scikit_learn(estimator, check):
     check(estimator)
 
 

@@ -6,6 +6,7 @@ import pickle
 import zipfile
 
 import nbformat
+import pytest
 import numpy as np
 from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
@@ -97,6 +98,7 @@ def write_hostile_folder(folder, trace):
     write_pickles(folder, Payload(str(trace)))
 
 
+@pytest.mark.long
 def test_nothing_of_a_hostile_folder_runs_in_a_notebook(tmp_path):
     folder = tmp_path / "unpacked"
     folder.mkdir()

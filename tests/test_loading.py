@@ -117,6 +117,7 @@ def process_of(number: int) -> torch.Tensor:
     return torch.tensor([os.getpid()])
 
 
+@pytest.mark.long
 def test_workers_stay_for_all_epochs_also_after_an_error():
     with Loader(process_of, 2) as loader:
         first = {int(item) for item in loader.load([0, 1, 2, 3])}

@@ -27,7 +27,7 @@ SOURCES = (
 )  # fmt: skip
 IMAGES = ("inaspeechsegmenter", "minilm", "musicnn", "onet", "ppocr")
 """Sources that `make test` trains on images; it trains the others on series, and `make test-long` does the rest."""
-SLOW = ("beatnet", "magika", "ppocr", "resemblyzer", "rxnfp")
+SLOW = ("beatnet", "magika", "minilm", "ppocr", "resemblyzer", "rxnfp")
 """Sources whose training takes long, so that `make test-long` alone does it."""
 LARGE = ("minilm", "ppocr", "resemblyzer", "rxnfp")
 """Sources that `make test-long` ranks; `make test` ranks the others."""

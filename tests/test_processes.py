@@ -23,8 +23,6 @@ SETTINGS = (
     "stage1.learning_rate=1e-3", "class_weights=balanced", "label_smoothing=0.1", "stage2.ema_decay=0.9",
 )  # fmt: skip
 SOURCE = "random:timm:test_vit"
-QUICK = ("mona",)
-"""A method of two stages, of which `make test` compares the processes; `make test-long` compares the other methods."""
 
 
 def runs(folder: Path, name: str, methods: Sequence[str]) -> list[dict]:
@@ -54,17 +52,10 @@ def start_two(listed: Path) -> subprocess.Popen:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "methods",
-    [
-        pytest.param(QUICK, marks=pytest.mark.slow),
-        pytest.param([name for name in method_names() if name not in QUICK], marks=pytest.mark.long),
-    ],
-    ids=["quick", "others"],
-)
-def test_two_processes_train_as_one_does(tmp_path_factory, methods):
+@pytest.mark.long
+def test_two_processes_train_as_one_does(tmp_path_factory):
     pytest.importorskip("accelerate")
-    folder = tmp_path_factory.mktemp("processes")
+    folder, methods = tmp_path_factory.mktemp("processes"), method_names()
     (folder / "two.json").write_text(json.dumps(runs(folder, "two", methods)))
     two = start_two(folder / "two.json")
     train_all(runs(folder, "one", methods))

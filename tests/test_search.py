@@ -251,7 +251,7 @@ def test_branch_and_bound_equals_enumeration(branch_and_bound, ties):
 
 
 @pytest.mark.usefixtures("each_way")
-@pytest.mark.parametrize("samples", [24, 100])
+@pytest.mark.parametrize("samples", [24, pytest.param(100, marks=pytest.mark.long)])
 def test_search_finds_proved_optima(branch_and_bound, samples):
     for seed in range(100, 106):
         logits, labels = naive.problem(np.random.default_rng(seed), samples, 30, 8, seed % 3)

@@ -282,6 +282,7 @@ def test_optuna_is_named_where_it_is_missing(monkeypatch):
         planned_settings(parse_sweep(["a=1,2"], 2, "optuna"), 0)
 
 
+@pytest.mark.long
 def test_trials_of_other_processes_and_of_a_resumed_sweep_are_the_same(train, tmp_path):
     pytest.importorskip("optuna")
     values = ("--sweep=stage2.learning_rate=1e-5:1e-2", "--sampler=optuna", "--trials=5", "--set=stage2.epochs=1")
