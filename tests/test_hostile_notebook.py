@@ -6,8 +6,8 @@ import pickle
 import zipfile
 
 import nbformat
-import pytest
 import numpy as np
+import pytest
 from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 
