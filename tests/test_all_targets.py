@@ -25,15 +25,6 @@ QUICK = (
 )  # fmt: skip
 LIMITS = {"fsd50k": 400, "audioset-20k": 1100}
 """Samples enough for one a class, where the default is not."""
-LONGEST = ("audioset-20k", "cifar100", "ecg", "esc50", "fashion-mnist", "genres", "glyphs", "notes", "psicov", "ucf101")
-"""Targets of many files to decode or to render. Their readers have tests of their own."""
-
-
-def names_by_length(names, long):
-    """Return the parameters of a test of these targets, each marked as slow or long."""
-    return [
-        pytest.param(name, marks=getattr(pytest.mark, "long" if name in long else "slow")) for name in sorted(names)
-    ]
 
 
 def made_up(folder: Path) -> None:
@@ -154,7 +145,8 @@ def test_a_made_up_target_from_host_to_discrepancy_with_and_without_its_copy(mod
     assert again == result
 
 
-@pytest.mark.parametrize("name", names_by_length(GENERATORS, LONGEST))
+@pytest.mark.long
+@pytest.mark.parametrize("name", sorted(GENERATORS))
 def test_every_target_from_host_to_discrepancy(modgap, fetched, text_source, name):
     record, generator = tomllib.loads((MANIFESTS / f"{name}.toml").read_text(encoding="utf-8")), GENERATORS[name]
     if name == "psicov":
@@ -179,21 +171,9 @@ JUDGING = set().union(
 BUNDLED = sorted(name for name in manifest_names() if name not in GENERATORS)
 
 
-def one_of_each_form(names):
-    """Return the first target of each reader, kind of samples and task, without the longest and those for judging."""
-    forms = {}
-    for name in sorted(names, key=lambda name: (name in LONGEST, name in JUDGING)):
-        manifest = named_manifest(name)
-        forms.setdefault((manifest.reader.name, manifest.input.kind, manifest.task), name)
-    return set(forms.values()) - set(LONGEST)
-
-
-REPEATED = set(BUNDLED) - one_of_each_form(BUNDLED)
-"""Targets that `make test` reads in test_packaged_targets alone, because it measures another one of their form."""
-
-
 @pytest.mark.bundle
-@pytest.mark.parametrize("name", names_by_length(BUNDLED, REPEATED))
+@pytest.mark.long
+@pytest.mark.parametrize("name", BUNDLED)
 def test_every_target_in_a_package_is_verified_converted_and_measured(modgap, text_source, tmp_path, monkeypatch, name):
     skip_if_absent(name)
     copy_data_dir(name, tmp_path / name)

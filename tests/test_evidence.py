@@ -517,6 +517,7 @@ def ranking_log(evidence, tmp_path_factory):
     return made_up_ranking(evidence, tmp_path_factory.mktemp("ranking") / "ranking.jsonl")
 
 
+@pytest.mark.long
 def test_tables_and_figures_of_a_whole_ranking_are_made(evidence, ranking_log, tmp_path, capsys, drawn):
     tables, log = evidence["ranking_tables"], ranking_log
     tables.report(log, tuple(evidence["ranking_jobs"].TEST), 20)
@@ -544,6 +545,7 @@ def test_a_pilot_of_the_first_leaves_out_the_others(evidence):
     np.testing.assert_array_equal(found, [[0.1, np.nan], [np.nan, 0.5], [0.2, 0.4]])
 
 
+@pytest.mark.long
 def test_tables_and_figures_of_a_whole_study_are_made(evidence, ranking_log, tmp_path, capsys, drawn):
     tables, log = evidence["study_tables"], made_up_study(evidence, tmp_path / "study.jsonl")
     assert tables.concluding_sources(log) == (evidence["study_jobs"].SOURCES[0],)

@@ -218,6 +218,7 @@ def test_the_page_has_what_is_said_of_rankings(evidence, recorded):
     assert found["h-score-shrunk"].here.low > -2
 
 
+@pytest.mark.long
 def test_the_page_has_the_relation_of_discrepancy_and_transfer(evidence, recorded):
     relation = importlib.import_module("evidence.relation").relation
     rows = [[row[0].removesuffix(" (negative)"), *row[1:]] for row in table("score | pairs")]

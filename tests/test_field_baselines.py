@@ -153,6 +153,7 @@ def test_a_baseline_that_cannot_be_fitted_is_left_out_with_a_warning(tmp_path, m
     assert "baseline:linear is left out: There is no library." in caplog.text
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("own_cache")
 def test_a_ranking_shows_baselines_and_says_which_to_train(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

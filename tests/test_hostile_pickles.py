@@ -271,6 +271,7 @@ print(peak() // 1024, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured as on Linux")
+@pytest.mark.long
 def test_bombs_take_little_memory(tmp_path):
     paths = [saved(tmp_path, HOSTILE[name](), f"{number}.pkl") for number, name in enumerate(BOMBS)]
     done = subprocess.run([sys.executable, "-c", MEMORY, *map(str, paths)], capture_output=True, text=True, check=True)

@@ -137,6 +137,7 @@ def test_the_figure_has_the_finding_and_exact_values(ranking):
     assert layer_row(curve)[0] == "vit-fashion"
 
 
+@pytest.mark.long
 def test_the_command_writes_record_table_and_figure(tmp_path):
     done = run_in_process(
         "rank", "--sources", "vit-fashion", "--target", "digits", "--limit", "200", "--layers", "all", "--no-controls",

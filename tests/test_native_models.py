@@ -73,15 +73,17 @@ CASES = {
 """Source, function that makes a target, and its description."""
 
 
+QUICK = tuple(CASES)[:2]
+"""Cases of `make test`; the others are in `make test-long`."""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder for data and runs."""
     return tmp_path_factory.mktemp("native")
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=[pytest.mark.long] * (case == "numbers as text")) for case in CASES]
-)
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.long] * (case not in QUICK)) for case in CASES])
 def test_before_the_first_update_lp_ft_is_the_linear_probe(case: str, folder: Path) -> None:
     """A run without epochs has the outputs and the test error of the probe of the same source."""
     source, make, custom_data = CASES[case]

@@ -9,12 +9,6 @@ from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-QUICK = ("your_own_logits",)
-"""The notebook that runs in `make test`. The others are in `make test-long`, and the site executes all of them."""
-EXECUTED = [
-    pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.stem in QUICK else pytest.mark.long)
-    for path in NOTEBOOKS
-]
 
 
 def outputs(notebook):
@@ -33,7 +27,8 @@ def kernel_in_quick_mode(tmp_path_factory):
 
 
 @pytest.mark.bundle
-@pytest.mark.parametrize("path", EXECUTED)
+@pytest.mark.long
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs_and_has_a_picture(path, kernel):
     notebook = nbformat.read(path, as_version=4)
     # The notebook begins without the names of the one before it.

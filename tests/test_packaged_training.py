@@ -29,8 +29,6 @@ IMAGES = ("inaspeechsegmenter", "minilm", "musicnn", "onet", "ppocr")
 """Sources that `make test` trains on images; it trains the others on series, and `make test-long` does the rest."""
 SLOW = ("beatnet", "magika", "minilm", "ppocr", "resemblyzer", "rxnfp")
 """Sources whose training takes long, so that `make test-long` alone does it."""
-LARGE = ("minilm", "ppocr", "resemblyzer", "rxnfp")
-"""Sources that `make test-long` ranks; `make test` ranks the others."""
 SETTINGS = ("stage2.epochs=12", "stage2.batch_size=8", "stage2.learning_rate=3e-4", "target_sequence_length=16")
 
 
@@ -78,10 +76,8 @@ def test_a_source_learns_the_training_samples(tmp_path, name, image):
     assert min(losses[epoch] for epoch in later) < losses[1]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.long] * (name in LARGE)) for name in SOURCES],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", SOURCES)
 def test_a_source_can_be_ranked(tmp_path, name, monkeypatch):
     load(name)
     monkeypatch.setattr(extraction, "MOST_SURROGATE_SAMPLES", 40)

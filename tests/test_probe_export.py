@@ -30,8 +30,6 @@ CASES = {
     "values from spectrograms": ("linear-probe", "vit-fashion", series_file, SERIES),
     "lp-ft": ("lp-ft", "vit-fashion", lambda _: "digits", None),
 }
-QUICK = {("values from spectrograms", ".onnx")}
-"""Programs that `make test` writes; an ONNX file is made from a program of PyTorch."""
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +71,9 @@ def trained(folder: Path) -> Callable[[str], Run]:
     return get
 
 
-@pytest.mark.parametrize(
-    ("case", "suffix"),
-    [
-        pytest.param(case, suffix, marks=[pytest.mark.long] * ((case, suffix) not in QUICK))
-        for case in CASES
-        for suffix in (".pt2", ".onnx")
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
+@pytest.mark.parametrize("case", CASES)
 def test_programs_of_probes_have_the_outputs_of_predictions(
     case: str, suffix: str, folder: Path, trained: Callable[[str], Run]
 ) -> None:
