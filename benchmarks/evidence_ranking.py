@@ -9,8 +9,8 @@
     python benchmarks/evidence_ranking.py relation                scores and errors over all sources and targets
     python benchmarks/evidence_ranking.py draw                    figures of docs/evidence.md
 
-docs/protocol.md says what is concluded from which result; it was written before the first job ran. The results are in
-benchmarks/truth/ranking.jsonl, one line for each job.
+docs/protocol-second.md says what is concluded from which result; it was written before the first job ran. The results
+are in benchmarks/truth/ranking.jsonl, one line for each job.
 """
 
 import argparse

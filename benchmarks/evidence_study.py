@@ -7,8 +7,8 @@
     python benchmarks/evidence_study.py draw                  figures of docs/evidence.md
     python benchmarks/evidence_study.py page                  write the table of the added jobs into docs/evidence.md
 
-docs/protocol.md says what is concluded from which result; it was written before the first job ran. The results are in
-benchmarks/truth/study.jsonl, one line for each job.
+docs/protocol-second.md says what is concluded from which result; it was written before the first job ran. The results
+are in benchmarks/truth/study.jsonl, one line for each job.
 """
 
 import argparse

@@ -38,7 +38,7 @@ It is that of the trainings at the first rate in `benchmarks/truth/ranking.jsonl
 """
 BATCHES = "stage2.batch_size=16"
 SETTINGS = (f"stage2.decay_epochs={PILOT_EPOCHS}", "stage2.warmup_epochs=1", BATCHES, "stage2.choose=last")
-"""Settings of the pilots of docs/protocol.md, besides their epochs and rates."""
+"""Settings of the pilots of docs/protocol-second.md, besides their epochs and rates."""
 TEXT_SETTINGS = ("target_sequence_length=32",)
 """Settings of sources of text, in which other samples are short texts, because their time grows with their length."""
 

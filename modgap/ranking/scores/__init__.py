@@ -15,8 +15,8 @@ from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, REGRESSIO
 DEFAULT_RANKING_SCORES = {CLASSIFICATION: "transrate", MULTI_LABEL: "discrepancy", REGRESSION: "discrepancy"}
 """The score that sources are ranked by if --by is not given, for each task.
 
-For classification it is the score that the development targets of docs/protocol.md chose. On the test targets neither
-it nor any other score is shown to choose better than always naming the same good source (docs/evidence.md). The
+For classification it is the score that the development targets of docs/protocol-second.md chose. On the test targets
+neither it nor any other score is shown to choose better than always naming the same good source (docs/evidence.md). The
 benchmark has no targets of other tasks.
 """
 
