@@ -721,22 +721,27 @@ def test_a_transfer_that_is_killed_ends_the_same(tmp_path):
         environment = {"MODGAP_CACHE": str(tmp_path / f"cache-{out.name}"), "MODGAP_HISTORY": "none"}
         return ForkedCommand(arguments, environment, tmp_path / f"output-{next(numbers)}")
 
+    def answer(out):
+        record = json.loads((out / "transfer.json").read_text())
+        for one in (*record["steps"], *record["tested"]):
+            one.pop("seconds", None)
+            one.pop("elapsed", None)
+        names = ("steps", "chosen", "lowest", "tested", "helps", "chance", "judged")
+        return {name: record[name] for name in names}, (out / "model.safetensors").read_bytes()
+
     start(tmp_path / "once").finish()
-    n_killed = 0
-    for _ in range(N_KILLS):
-        process = start(tmp_path / "killed")
+    n_killed, folders = 0, (tmp_path / f"killed-{number}" for number in itertools.count())
+    killed = next(folders)
+    while n_killed < N_KILLS:
+        process = start(killed)
         time.sleep(moments.uniform(0.5, 12))
         if process.poll() is None:
             n_killed += 1
             process.kill()
-    start(tmp_path / "killed").finish()
-    assert n_killed >= N_KILLS / 2
-    once, killed = (json.loads((tmp_path / name / "transfer.json").read_text()) for name in ("once", "killed"))
-    for record in (once, killed):
-        for one in (*record["steps"], *record["tested"]):
-            one.pop("seconds", None)
-            one.pop("elapsed", None)
-    for name in ("steps", "chosen", "lowest", "tested", "helps", "chance", "judged"):
-        assert once[name] == killed[name], name
-    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("once", "killed")]
-    assert weights[0] == weights[1]
+        else:
+            # It ended before the kill, and the others meet a new one.
+            process.finish()
+            assert answer(killed) == answer(tmp_path / "once")
+            killed = next(folders)
+    start(killed).finish()
+    assert answer(killed) == answer(tmp_path / "once")
