@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from result_log import ResultLog
 from statsmodels.stats.power import TTestPower
+from whole_transfer import errors_frame
 
 from evidence.model_tables import CONSTANT as CONSTANT_SOURCE
 from evidence.model_tables import chosen_errors, fine_tuning_error
@@ -16,6 +17,7 @@ from evidence.replays import pool_regrets
 from evidence.selection import CONSTANT, HISTORY, choices
 from evidence.selection_tables import fine_tuning_table
 from evidence.study_jobs import READ
+from evidence.third_models import TRANSFER
 from evidence.two_way import target_interval
 
 TRUTH = Path(__file__).parent.parent / "truth"
@@ -48,8 +50,17 @@ def earlier_differences() -> Iterator[tuple[str, str, np.ndarray, int]]:
     pairs = [(errors[target]["any probe"], error) for target, error in tuned.items() if error is not None]
     name = f"best probe of all, pretrained or random - fine-tuning of {CONSTANT_SOURCE}"
     yield "C", name, np.subtract(*np.array(pairs).T), 41
+    yield "C", *_transfer_differences(), 20
     yield "D", "MoNA - fine-tuning, 100 log errors", _method_differences("mona", "finetune"), 8
     yield "D", "MoNA - its first stage on the task loss, 100 log errors", _method_differences("mona", "emb"), 8
+
+
+def _transfer_differences() -> tuple[str, np.ndarray]:
+    """Return the best single strategy over targets with classes, and the errors of transfers minus its own."""
+    results = [result for result in ResultLog(TRUTH / "transfer.jsonl").results() if result.get("unit") == "%"]
+    frame = errors_frame(results).dropna()
+    best = frame.loc[:, [not name.startswith("transfer") for name in frame]].mean().idxmin()
+    return f"{TRANSFER} - {best}", (frame[TRANSFER] - frame[best]).to_numpy()
 
 
 def _method_differences(method: str, other: str) -> np.ndarray:
