@@ -15,8 +15,8 @@ from modgap.forward.reading_ahead import Loader
 from modgap.models import TargetModel
 from modgap.models.normalization import evaluation_mode
 from modgap.process.devices import download, read_late, upload
-from modgap.statistics.bootstrap import bootstrap_interval
-from modgap.statistics.intervals import MIN_UNITS, SampleErrors, exact_interval
+from modgap.statistics.bootstrap import bootstrap_interval, group_numbers
+from modgap.statistics.intervals import MIN_UNITS, SampleErrors, estimate_mean, exact_interval, independent_errors
 from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, write_sample_file
 from modgap.storage.atomic_files import writing
 from modgap.training.batches import chunks
@@ -190,9 +190,10 @@ def launch_outputs(
 def evaluate_metric(metric: Metric, data: TargetData, seed: int) -> dict[str, object]:
     """Return the value of the metric on the test samples with its 95 % interval, as entries of the run's record.
 
-    The interval resamples groups where the samples have them. With fewer than 8 groups, or independent samples, it
-    would be too short, so that there is none and the entry `no_interval` says why. Where all errors are alike, it is
-    the exact interval of a proportion. `no_sample_errors` says why the errors of the samples are not written; None if
+    The interval of the 0-1 error is that of `estimate_mean`, which stays within 0 and 100 % and is wide enough where
+    errors are rare. That of other metrics resamples samples, or groups where the samples have them. With fewer than 8
+    groups, or independent samples, it would be too short, so that there is none and the entry `no_interval` says why.
+    `no_sample_errors` says why the errors of the samples are not written; None if
     they are. `confusion` is the confusion matrix, and `majority_error` the error of always predicting the largest
     training class, where the metric is the 0-1 error.
 
@@ -236,13 +237,16 @@ def metric_interval(metric: Metric, groups: np.ndarray | None, seed: int) -> tup
     n_units = len(metric) if groups is None else len(np.unique(groups))
     if n_units < MIN_UNITS:
         return float("nan"), float("nan")
+    errors = metric.per_sample
+    if metric.unit == PERCENT and errors is not None:
+        interval = estimate_mean(independent_errors(errors / 100, group_numbers(groups, len(metric)))).interval
+        low, high = interval or (math.nan, math.nan)
+        return 100 * low, 100 * high
     low, high = bootstrap_interval(metric.weighted, len(metric), groups, resamples=RESAMPLES, seed=seed)
-    if low == high and (metric.unit == PERCENT or metric.name.startswith("1 - ")):
+    if low == high and metric.name.startswith("1 - "):
         # Where all resamples have the same value, such as no error, the bootstrap would exclude every other error. The
         # interval of Clopper and Pearson over the units does not. A metric without bounds has no such interval.
-        largest = 100 if metric.unit == PERCENT else 1
-        low, high = exact_interval(low / largest, n_units)
-        return largest * low, largest * high
+        return exact_interval(low, n_units)
     return low, high
 
 
