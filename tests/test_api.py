@@ -88,6 +88,12 @@ def test_a_table_as_text_is_not_also_displayed_in_a_notebook(monkeypatch):
     assert displayed == []
 
 
+def test_numbers_stay_right_aligned_beside_a_state():
+    rows = [["a", "+1.5 %", "cat", ""], ["b", "20 %", "3d", "no data"], ["c", "failed", "dog", "-"]]
+    lines = [line.rstrip() for line in format_table(["model", "error", "class", "reason"], rows).splitlines()[-3:]]
+    assert lines == ["a      +1.5 %  cat", "b        20 %  3d     no data", "c      failed  dog    -"]
+
+
 def test_the_printed_result_says_that_groups_are_taken_into_account():
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 2

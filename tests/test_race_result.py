@@ -1,5 +1,7 @@
 """The result of a race: validation errors, figures, the page, and the model card."""
 
+import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +12,7 @@ from modgap.api.pages.write import write_page
 from modgap.baselines import get_baseline
 from modgap.baselines.baseline import held_out_scores
 from modgap.jobs import Backend
-from modgap.race.figures import CONSTANT, DrawnRace, race_caption, race_figure, time_caption, time_figure
+from modgap.race.figures import CONSTANT, DrawnRace, race_caption, race_figure, race_frame, time_caption, time_figure
 from modgap.race.labeled_data import LabeledData, describe_labeled
 from modgap.race.result import TransferResult
 from modgap.race.steps import Outcome, Step, StepJob, read_labeled
@@ -19,7 +21,7 @@ from modgap.race.verdict import KINDS
 from modgap.targets import CustomData, TargetRequest
 from modgap.targets.samples import SelectedSamples
 from modgap.training.metrics import task_metric
-from tests.figure_checks import all_text, assert_readable, visible_texts
+from tests.figure_checks import all_text, assert_readable, marks, visible_texts
 from tests.training import target_file
 
 LINEAR = Step("baseline", "linear", folds=5)
@@ -113,8 +115,8 @@ def test_the_choice_is_not_by_the_shown_errors(tmp_path):
 # Figures
 
 
-def drawn_result(errors, *, unit="%", chance=60.0, names=None, kinds=KINDS, chosen=0, measure="error"):
-    """Return what the figures take, with a step for each error, of which the kinds take turns."""
+def drawn_result(errors, *, unit="%", chance=60.0, names=None, kinds=KINDS, chosen=0, measure="error", folds=(1,)):
+    """Return what the figures take, with a step for each error, of which the kinds and numbers of folds take turns."""
     steps = []
     for number, _ in enumerate(errors):
         name = names[number % len(names)] if names else f"source-{number}"
@@ -126,6 +128,7 @@ def drawn_result(errors, *, unit="%", chance=60.0, names=None, kinds=KINDS, chos
             KINDS[3]: Step("finetune", name, 0.001, 5),
             KINDS[4]: Step("scratch", name, 0.001, 5),
         }[kind]
+        step = replace(step, folds=folds[number % len(folds)])
         steps.append(Outcome(step, np.full(10, errors[number] / 100), 1.0))
     labeled = LabeledData(
         measure, unit, "0-1 error", "", tuple(map(float, errors)), chance, "", (0, 0), 0, ("a", "b"), is_drawn=True
@@ -133,7 +136,7 @@ def drawn_result(errors, *, unit="%", chance=60.0, names=None, kinds=KINDS, chos
     race = SimpleNamespace(
         outcomes=tuple(steps),
         elapsed=tuple(10.0 * (number + 1) for number in range(len(steps))),
-        chosen=SimpleNamespace(winner=steps[chosen]),
+        chosen=SimpleNamespace(winner=steps[chosen], lowest=steps[chosen], judged=np.arange(10)),
         n_labeled=108,
         request=SimpleNamespace(target=TargetRequest("/data/photos")),
         seconds=(130.0, 20.0),
@@ -154,9 +157,10 @@ def drawn_result(errors, *, unit="%", chance=60.0, names=None, kinds=KINDS, chos
         drawn_result([60.0, 60.1, 59.9, 60.0, 60.0]),
         drawn_result([1.08, 1.17, 1.28], unit="", chance=1.114, kinds=KINDS[:1], measure="nRMSE"),
         drawn_result([0.004, 21_300.0], unit="", chance=21_000.0, measure="loss"),
+        drawn_result([20.0, 10.0, 0.0, 20.0, 15.0], folds=(4, 1)),
         drawn_result([20.0, 30.0, 55.0], names=["x" * 200, "$_{a}$", "汉字"]),
     ],
-    ids=["one", "zero", "nothing", "single", "many", "at the line", "values", "large", "names"],
+    ids=["one", "zero", "nothing", "single", "many", "at the line", "values", "large", "folds", "names"],
 )
 def test_figures_of_a_race_can_be_read(draw, result):
     figure = draw(result)
@@ -181,16 +185,43 @@ def test_labels_stay_in_the_axes_and_the_line_leaves_them_out():
     assert all(left - 1 <= box.x0 and box.x1 <= right + 1 for box in in_rows)
     assert f"{CONSTANT} 60\N{NO-BREAK SPACE}%" in boxes
     assert "test error is 3.7" in all_text(figure)
-    assert "dashed line" in race_caption(drawn_result([0.0]))
-    assert "dashed line" not in time_caption(drawn_result([0.0]))
     assert "its test error is in the title" in " ".join(all_text(figure).split())
 
 
-def test_the_chosen_model_is_named_although_another_of_its_kind_has_a_lower_error():
+def test_the_chosen_model_is_named_and_the_lowest_of_each_kind():
     text = all_text(race_figure(drawn_result([30.0, 20.0, 10.0, 5.0], kinds=KINDS[:2])))
     assert "source-0 30" in text
-    assert "source-2" not in text
+    assert "source-2 10" in text
     assert "random:source-3 5" in text
+    assert "random:source-1" not in text
+
+
+def test_preliminary_errors_are_outlines_and_not_the_lowest():
+    result = drawn_result([30.0, 5.0, 20.0, 40.0], kinds=KINDS[:2], folds=(4, 1))
+    frame = race_frame(result)
+    assert frame["is_preliminary"].tolist() == [False, True, False, True]
+    text = all_text(time_figure(result))
+    assert "the lowest validation error is 20 %" in text
+    assert "source-2\n20" in text
+    assert CONSTANT in text
+    for figure in (race_figure(result), time_figure(result)):
+        drawn = [one for one in figure.axes[0].collections if len(one.get_offsets())]
+        outlines = [len(one.get_offsets()) for one in drawn if not len(one.get_facecolors())]
+        assert outlines == [2]
+        assert "fewer folds or samples" in " ".join(all_text(figure).split())
+    for caption in (race_caption(result), time_caption(result)):
+        assert "Outlines are preliminary" in caption
+        assert "random:source-1 5 % (outline)" in caption.replace("\N{NO-BREAK SPACE}", " ")
+        assert "constant prediction for the same samples" in caption
+    assert "preliminary" not in race_caption(drawn_result([30.0, 5.0]))
+
+
+def test_baselines_and_random_weights_are_squares_in_each_figure():
+    result = drawn_result([10.0, 20.0, 30.0, 40.0, 50.0])
+    axes = race_figure(result).axes[0]
+    assert sorted(marks(axes, "s")) == [10.0, 20.0, 50.0]
+    assert sorted(marks(axes, "o")) == [30.0, 40.0]
+    assert len(marks(time_figure(result).axes[0], "s")) == 3
 
 
 def test_the_time_is_not_rounded_to_minutes():
@@ -212,12 +243,17 @@ def test_the_page_draws_what_was_tried_with_units(tmp_path):
     tried = page[page.index("Everything that was tried") :]
     tried = tried[: tried.index("</section>")]
     assert tried.count("<svg") == len(STEPS)
-    assert "The dashed line is a constant prediction" in tried
+    assert "The dashed line is the validation error of a constant prediction" in tried
+    # Both models are baselines, and the chosen one is larger.
+    assert sorted(map(int, re.findall(r'<rect width="(\d+)"', tried))) == [8, 12]
+    assert "<circle" not in tried
     assert "Each model was judged on 5 of 5 folds. Each had 141 labeled samples." in tried
     assert "folds</th>" not in tried
     low, high = (float(end.removesuffix(" %")) for end in ends_of(page))
     assert 0 <= low < high <= 100
     assert "The lowest validation error so far" in page
+    curves = result.answer.tables[2].curves
+    assert [curve.y[0] for curve in curves] == pytest.approx([result.labeled.errors[0] / result.labeled.chance])
     assert "141 labeled samples of 47 groups" in page
     assert " points" in page
     assert " points" not in str(finished(table_file(tmp_path, "regression"), tmp_path / "values"))

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modgap.answers import Mark, Table
+from modgap.answers import INFO, Answer, Mark, Table, Verdict
 from modgap.api.pages.answer_pages import TRANSFER_DEFINITIONS
 from modgap.api.pages.ranking_page import render_ranking
-from modgap.api.pages.rendering import drawn_table
+from modgap.api.pages.rendering import drawn_table, render_answer
 from modgap.api.pages.write import write_page
 from modgap.discrepancy import estimate
 from modgap.discrepancy.report import DiscrepancyReport
@@ -466,3 +466,16 @@ def test_the_page_of_a_transfer_says_what_p_compares():
     text = dict(TRANSFER_DEFINITIONS)["Test"]
     assert "The difference to the chosen model, its interval and p" in text
     assert "baseline" not in text
+
+
+def test_commands_in_sentences_are_code():
+    verdict = Verdict("More?", "Yes", INFO, "Go on with `modgap transfer --resume`.")
+    answer = Answer(
+        "?", (), "Use a.", (verdict,), notes=("A ` alone.",), commands=("echo '`a`'",), next_step="Use `b`."
+    )
+    page = render_answer(answer, {"provenance": {}}, "run.json", [], "1 s", [])
+    text = re.sub("</?span[^>]*>", "", page)
+    assert "Go on with <code>modgap transfer --resume</code>." in text
+    assert "Use <code>b</code>." in text
+    assert "A ` alone." in text
+    assert "echo &#39;`a`&#39;" in text

@@ -46,9 +46,10 @@ class Mark:
         level: Another value of this row, such as its baseline, which is drawn as a short line; None for none.
         is_reference: True for a control or a baseline to compare the others with, which is drawn as a square.
         is_open: True for a value that counts less than the others, such as one that is not significantly better than
-            its level. It is drawn as an open circle.
+            its level. It is drawn as an outline of another color.
         before: Lower and upper end of an earlier interval, from less data, which is drawn as a faint band; None for
             none.
+        is_chosen: True for the value that was chosen among the others, which is drawn larger.
     """
 
     value: float
@@ -57,6 +58,7 @@ class Mark:
     is_reference: bool = False
     is_open: bool = False
     before: tuple[float, float] | None = None
+    is_chosen: bool = False
 
 
 @dataclass(frozen=True)

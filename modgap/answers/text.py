@@ -51,13 +51,15 @@ def wrap_text(text: str) -> str:
 
 
 def build_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> "RichTable":
-    """Return a rich table; columns after the first are right-aligned if all of their cells are numbers."""
+    """Return a rich table; columns after the first are right-aligned if most of their cells are numbers."""
     from rich import box
     from rich.table import Table as RichTable
 
     table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     for index, column in enumerate(columns):
-        is_numeric = all(row[index].strip()[:1] in "-−<0123456789" for row in rows)
+        # Cells of a column of numbers can have states, such as "not finished".
+        cells = [row[index].strip() for row in rows if row[index].strip() not in ("", "-", "–")]
+        is_numeric = 2 * sum(cell[0] in "+-−<0123456789" for cell in cells) > len(cells) or not cells
         table.add_column(column, justify="right" if is_numeric and index else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)

@@ -13,13 +13,16 @@ from modgap.answers.formatting import format_p_value, known_interval
 from modgap.errors import InputError, count, format_duration, visible_name
 from modgap.race.labeled_data import LabeledData
 from modgap.race.steps import TRAINING, Outcome
-from modgap.race.transfer import SCRATCH, Race, Tested
+from modgap.race.transfer import Race, Tested
 from modgap.race.verdict import (
     FIELD,
     KINDS,
     PRETRAINED,
+    REFERENCES,
+    Chosen,
     control_kind,
     first_of_kinds,
+    is_preliminary,
     kind_of,
     transfer_helps,
 )
@@ -34,8 +37,8 @@ from modgap.training.linear_probe import LINEAR_PROBE
 from modgap.training.run_folder import Run
 
 CHANCE = "chance level"
-REFERENCES = (FIELD, KINDS[1], SCRATCH)
-"""Kinds of models that pages draw as squares: those to compare a transfer with."""
+LEGEND = "Squares are baselines and networks with random weights. The largest mark is the chosen model."
+PRELIMINARY = "they were judged on fewer folds or fewer labeled samples than the chosen model"
 MOST_STEPS = 30
 """Most steps in the table of the answer."""
 
@@ -293,16 +296,17 @@ def tested_table(race: Race, labeled: LabeledData) -> Table:
         result = one.run.record["result"]
         compared = ["", "", ""] if one.is_winner else _compared(errors_of_run(one.run), errors_of_run(winner), unit)
         rows.append([one.title, one.shown, _interval(result), *compared, one.name])
-        is_reference = one.name in REFERENCES and not one.is_winner
         interval, test = known_interval(result["interval"]), result["test"]
-        marks.append(None if test is None else Mark(float(test), interval, is_reference=is_reference))
+        is_reference, is_chosen = one.name in REFERENCES, one.is_winner
+        mark = None if test is None else Mark(float(test), interval, is_reference=is_reference, is_chosen=is_chosen)
+        marks.append(mark)
     if math.isfinite(race.chance.test):
         shown = f"{race.chance.test:.3g}{f' {unit}' if unit else ''}"
         compared = _compared(race.chance.errors, errors_of_run(winner), unit)
         rows.append(["constant prediction", shown, "", *compared, CHANCE])
         marks.append(Mark(race.chance.test, None, is_reference=True))
     title = "The final models: tested once on the same samples, the chosen one first"
-    return Table(tested_columns(labeled), rows, title, marks=marks)
+    return Table(tested_columns(labeled), rows, title, LEGEND, marks=marks)
 
 
 def _compared(errors: SampleErrors | None, others: SampleErrors | None, unit: str) -> list[str]:
@@ -340,31 +344,35 @@ def _steps_table(race: Race, labeled: LabeledData) -> Table:
             notes.append(sentence.format(*values))
             for row in (heads, *rows):
                 del row[column]
-    notes.append(
-        f"Squares are baselines and networks with random weights. The dashed line is a constant prediction "
-        f"({labeled.shown(labeled.chance)})."
-    )
+    shown = order[:MOST_STEPS]
+    marks = [None if one.reason else _drawn_step(one, error, race.chosen) for one, error in shown]
+    chance = f"the validation {labeled.measure} of a constant prediction ({labeled.shown(labeled.chance)})"
+    notes.append(f"{LEGEND} The dashed line is {chance}.")
+    if any(mark and mark.is_open for mark in marks):
+        notes.append(f"Orange outlines are preliminary: {PRELIMINARY}.")
     if any(one.is_given_up for one in race.outcomes):
         notes.append("Steps that are not finished were given up, because they would not have ended within the time.")
     if len(order) > MOST_STEPS:
         notes.append(f"{len(order) - MOST_STEPS} more are in steps.csv.")
-    shown = order[:MOST_STEPS]
-    winner = race.chosen.winner
-    marks = [
-        None if one.reason else Mark(error, is_reference=kind_of(one) in REFERENCES and one is not winner)
-        for one, error in shown
-    ]
     return Table(
         heads, rows[:MOST_STEPS], "Everything that was tried", " ".join(notes), marks=marks, reference=labeled.chance
     )
 
 
+def _drawn_step(one: Outcome, error: float, chosen: Chosen) -> Mark:
+    is_reference, is_open = kind_of(one) in REFERENCES, is_preliminary(one, chosen)
+    return Mark(error, is_reference=is_reference, is_open=is_open, is_chosen=one is chosen.winner)
+
+
 def _time_table(race: Race, labeled: LabeledData) -> Iterator[Table]:
-    """Yield a table with a curve for each kind of model: the lowest validation error after the time that was spent."""
+    """Yield a table with a curve for each kind of model: the lowest validation error after the time that was spent.
+
+    Preliminary errors are left out.
+    """
     tried = sorted(
         (at, error, kind_of(one))
         for one, at, error in zip(race.outcomes, race.elapsed, labeled.errors, strict=True)
-        if not one.reason
+        if not one.reason and not is_preliminary(one, race.chosen)
     )
     if len(tried) < 2:
         return
@@ -372,8 +380,10 @@ def _time_table(race: Race, labeled: LabeledData) -> Iterator[Table]:
     for kind in KINDS:
         if points := [(at, error) for at, error, of in tried if of == kind]:
             so_far[kind] = [at for at, _ in points], list(itertools.accumulate((error for _, error in points), min))
-    # Curves go on after the last result, so that the last one can be seen.
-    end, top = 1.04 * tried[-1][0], max(errors[0] for _, errors in so_far.values()) or labeled.chance or 1.0
+    # Curves go on after the last result, so that the last one can be seen. All have the same scale.
+    end, top = 1.04 * tried[-1][0], max(labeled.chance, *(errors[0] for _, errors in so_far.values())) or 1.0
+    is_any_left_out = any(not one.reason and is_preliminary(one, race.chosen) for one in race.outcomes)
+    left_out = " Preliminary results are left out." if is_any_left_out else ""
     rows, curves = [], []
     for kind, (times, errors) in so_far.items():
         after = times[errors.index(errors[-1])]
@@ -384,7 +394,7 @@ def _time_table(race: Race, labeled: LabeledData) -> Iterator[Table]:
         ("kind", "first", "lowest", "after"),
         rows,
         f"The lowest validation {labeled.measure} so far",
-        f"Curves go from the start to {tried[-1][0]:,.0f} s, and from 0 to {labeled.shown(top)}.",
+        f"All curves go from the start to {tried[-1][0]:,.0f} s, and from 0 to {labeled.shown(top)}.{left_out}",
         curves=curves,
         is_detail=True,
     )

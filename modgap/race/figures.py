@@ -10,14 +10,15 @@ import pandas as pd
 
 from modgap.answers.figures.files import ResultFigure, result_figure
 from modgap.answers.figures.intervals import tidy_frame
-from modgap.answers.figures.labels import label_marks, write_names
+from modgap.answers.figures.labels import LABEL_SIZE, Label, label_ends, label_marks, write_names
 from modgap.answers.figures.lines import line_panel
 from modgap.answers.figures.rows import draw_reference, row_panel
-from modgap.answers.figures.style import Ink, figure_of, fit_names, name_in_title, styled
+from modgap.answers.figures.style import BASELINE_STYLE, Ink, figure_of, fit_names, name_in_title, styled
 from modgap.errors import count
+from modgap.race.answer import PRELIMINARY
 from modgap.race.labeled_data import LabeledData
 from modgap.race.transfer import Race
-from modgap.race.verdict import KINDS, kind_of
+from modgap.race.verdict import KINDS, REFERENCES, is_preliminary, kind_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,17 +26,16 @@ if TYPE_CHECKING:
 
 ROW, HEAD = 0.62, 0.3
 """Height of a row, and of the space above the first one, in inches."""
-LABEL_Y, POINT_Y = 0.22, 0.6
-"""Position of the label and of the points in a row, as shares of its height."""
+LABEL_Y, POINT_Y, REFERENCE_Y = 0.22, 0.6, -0.24
+"""Positions of the labels and of the points in a row, and of the label of the dashed line, in heights of a row."""
 NAME_WIDTH = 2.4
 """Space for the name of a model in inches."""
+END_WIDTH = 1.2
+"""Space for a name right of the axes in inches."""
 NAMES = {KINDS[0]: "baseline of the field"}
 CONSTANT = "constant prediction"
 MINUTES_FROM = 600
 """Seconds from which the axis of the time has minutes."""
-OTHERS: dict[str, Any] = {"color": Ink.CONTROL, "alpha": 0.5, "linewidth": 0, "clip_on": False}
-CHOSEN: dict[str, Any] = {"color": Ink.SOURCE, "s": 150, "linewidth": 0, "zorder": 5, "clip_on": False}
-"""Styles of the points of the chosen model and of the others."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class DrawnRace:
 
 
 def race_frame(result: DrawnRace) -> pd.DataFrame:
-    """Return a row for each step that has an error: its model, kind, validation error and seconds, and if it won.
+    """Return a row for each step that has an error: its model, kind, validation error, seconds and marks.
 
     Errors are in percent, but for values and for labels.
     """
@@ -68,7 +68,9 @@ def race_frame(result: DrawnRace) -> pd.DataFrame:
             "value": error,
             "elapsed": at,
             "seconds": one.seconds,
-            "is_chosen": one.step.model == race.chosen.winner.step.model,
+            "is_chosen": one is race.chosen.winner,
+            "is_reference": kind_of(one) in REFERENCES,
+            "is_preliminary": is_preliminary(one, race.chosen),
             "row": KINDS.index(kind_of(one)),
         }
         for one, at, error in every
@@ -80,7 +82,9 @@ def race_frame(result: DrawnRace) -> pd.DataFrame:
 def _subtitle(result: DrawnRace, sentence: str) -> str:
     name = name_in_title(Path(result.race.request.target.name).name, "target")
     samples = count(result.race.n_labeled, "labeled sample")
-    return f"{name}, {samples}. Validation errors of all models that were tried. {sentence}"
+    is_any_preliminary = race_frame(result)["is_preliminary"].any()
+    outlines = " Outlines were judged on fewer folds or samples." if is_any_preliminary else ""
+    return f"{name}, {samples}. Validation errors of all models that were tried. {sentence}{outlines}"
 
 
 def _shown(value: float, result: DrawnRace) -> str:
@@ -96,6 +100,30 @@ def _headline(result: DrawnRace) -> str:
     return result.headline.removesuffix(".").replace(" %", "\N{NO-BREAK SPACE}%")
 
 
+def _draw_results(ax: "Axes", frame: pd.DataFrame, x: str, y: str) -> None:
+    """Draw a mark for each step: squares for references, outlines for preliminary errors, a blue one for the choice.
+
+    The mark of the chosen model is larger and lies below the others, so that it hides none.
+    """
+    import seaborn
+
+    for (is_reference, is_open, is_chosen), part in frame.groupby(["is_reference", "is_preliminary", "is_chosen"]):
+        color = Ink.SOURCE if is_chosen else Ink.CONTROL
+        style = {"marker": "s" if is_reference else "o", "s": 100 if is_chosen else 40, "zorder": 3 - is_chosen}
+        look = {"facecolor": "none" if is_open else color, "edgecolor": color, "linewidth": 1.2 if is_open else 0}
+        alpha = 1.0 if is_chosen else 0.55
+        seaborn.scatterplot(data=part, x=x, y=y, ax=ax, alpha=alpha, clip_on=False, **style, **look)
+
+
+def _labels(named: pd.DataFrame, between: str, width: float, result: DrawnRace) -> list[Label]:
+    """Return a label with the name and the value of each row; the chosen model is blue."""
+    names = fit_names(named["name"].tolist(), "model", width, LABEL_SIZE, bold=True)
+    return [
+        (value, f"{name}{between}{_shown(value, result)}", Ink.SOURCE if is_chosen else Ink.SECONDARY, is_chosen)
+        for name, value, is_chosen in zip(names, named["value"], named["is_chosen"], strict=True)
+    ]
+
+
 @styled
 def race_figure(result: DrawnRace, ax: "Axes | None" = None) -> "Figure":
     """Draw the validation error of everything that was tried, one row for each kind of model.
@@ -104,35 +132,26 @@ def race_figure(result: DrawnRace, ax: "Axes | None" = None) -> "Figure":
         result: The race, its validation errors and its headline.
         ax: Axes to draw on. None for a new figure.
     """
-    import seaborn
-
     frame = race_frame(result)
     kinds = [kind for kind in KINDS if (frame["kind"] == kind).any()]
     frame["y"] = frame["kind"].map(kinds.index) + POINT_Y
     label = f"{_axis(result)}; lower is better"
     subtitle = _subtitle(result, "Blue was chosen; its test error is in the title.")
     axes = row_panel(_headline(result), subtitle, label, len(kinds), ROW, HEAD, ax)
-    # The last result of the chosen model is on the most samples.
-    chosen = frame[frame["is_chosen"]].tail(1)
-    seaborn.scatterplot(data=frame.drop(chosen.index), x="value", y="y", s=45, ax=axes, **OTHERS)
-    seaborn.scatterplot(data=chosen, x="value", y="y", ax=axes, **CHOSEN)
+    _draw_results(axes, frame, "value", "y")
     axes.set(xlabel=label, ylabel="")
     chance = result.labeled.chance
     axes.set_xlim(0, 1.06 * max(float(frame["value"].max()), chance) or 1.0)
-    draw_reference(axes, chance)
+    draw_reference(axes, chance, REFERENCE_Y)
     names = [NAMES.get(kind, kind) for kind in kinds]
     write_names(axes, [number + POINT_Y for number in range(len(kinds))], names, points=-14, size=9)
-    # The chosen model is named, and of each other kind the one with the lowest error.
-    named = pd.concat([chosen, frame[frame["kind"] != chosen["kind"].iloc[0]].sort_values("value")])
-    best = [named[named["kind"] == kind].iloc[0] for kind in kinds]
-    shown = fit_names([one["name"] for one in best], "model", NAME_WIDTH, 8.5, bold=True)
-    for number, (one, name) in enumerate(zip(best, shown, strict=True)):
-        style = (Ink.SOURCE, True) if one["is_chosen"] else (Ink.SECONDARY, False)
-        labels = [(float(one["value"]), f"{name} {_shown(one['value'], result)}", *style)]
-        label_marks(axes, number + LABEL_Y, labels, overhang=0)
-    label_marks(
-        axes, LABEL_Y - 0.3, [(chance, f"{CONSTANT} {_shown(chance, result)}", Ink.SECONDARY, False)], overhang=0
-    )
+    # The chosen model is named, and of each kind the one with the lowest error that is not preliminary, if it has one.
+    lowest = frame.sort_values(["is_preliminary", "value"], kind="stable").drop_duplicates("kind")
+    named = pd.concat([lowest, frame[frame["is_chosen"] & ~frame.index.isin(lowest.index)]])
+    for y, part in named.groupby("y"):
+        label_marks(axes, float(y) - POINT_Y + LABEL_Y, _labels(part, " ", NAME_WIDTH, result), overhang=0)
+    constant = f"{CONSTANT} {_shown(chance, result)}"
+    label_marks(axes, REFERENCE_Y, [(chance, constant, Ink.SECONDARY, False)], overhang=0)
     for text in axes.texts:
         # The dashed line does not run through a label.
         text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
@@ -147,46 +166,62 @@ def time_figure(result: DrawnRace, ax: "Axes | None" = None) -> "Figure":
         result: The race, its validation errors and its headline.
         ax: Axes to draw on. None for a new figure.
     """
-    import seaborn
-
     frame = race_frame(result).sort_values("elapsed", kind="stable")
     total = result.race.seconds[0]
     unit, seconds = ("minutes", 60) if total >= MINUTES_FROM else ("seconds", 1)
     frame["elapsed"] /= seconds
-    lowest = frame.assign(value=np.minimum.accumulate(frame["value"]))
+    complete = frame[~frame["is_preliminary"]]
+    lowest, chosen = complete.loc[complete["value"].idxmin()], frame[frame["is_chosen"]].iloc[0]
     spent = f"{total / seconds:,.0f} {'s' if seconds == 1 else 'min'}"
-    title = f"After {spent}, the lowest validation {result.labeled.measure} is {_shown(frame['value'].min(), result)}"
-    subtitle = _subtitle(result, "The line is the lowest so far; blue was chosen.")
+    title = f"After {spent}, the lowest validation {result.labeled.measure} is {_shown(lowest['value'], result)}"
+    subtitle = _subtitle(
+        result, "The line is the lowest so far. Blue was chosen. Squares are baselines and random weights."
+    )
     axes = line_panel(title, subtitle, 2.4, ax, xlabel=unit, ylabel=_axis(result))
-    axes.step(lowest["elapsed"], lowest["value"], where="post", color=Ink.SOURCE, linewidth=2, zorder=2, clip_on=False)
-    chosen = frame[frame["is_chosen"]].tail(1)
-    points = {"x": "elapsed", "y": "value", "ax": axes}
-    seaborn.scatterplot(data=frame.drop(chosen.index), s=40, **points, **OTHERS, zorder=3)
-    seaborn.scatterplot(data=chosen, **points, **CHOSEN)
-    axes.set(xlabel=unit, ylabel=_axis(result), xlim=(0, 1.03 * float(frame["elapsed"].max())))
-    axes.set_ylim(0, 1.06 * float(frame["value"].max()) or 1.0)
+    end, chance = 1.03 * float(frame["elapsed"].max()), result.labeled.chance
+    axes.plot([0, end], [chance, chance], **BASELINE_STYLE)
+    axes.plot([chosen["elapsed"], end], [chosen["value"]] * 2, color=Ink.SOURCE, linestyle=":", linewidth=1.2)
+    so_far = np.minimum.accumulate(complete["value"].to_numpy())
+    times = [*complete["elapsed"], end]
+    axes.step(times, [*so_far, so_far[-1]], where="post", color=Ink.TEXT, linewidth=1.5, zorder=2.5)
+    _draw_results(axes, frame, "elapsed", "value")
+    top = max(float(frame["value"].max()), chance) or 1.0
+    # The line is seen at 0, too.
+    axes.set(xlabel=unit, ylabel=_axis(result), xlim=(0, end), ylim=(-0.04 * top, 1.06 * top))
+    named = pd.DataFrame([chosen, lowest] if lowest["value"] < chosen["value"] else [chosen])
+    constant = f"{CONSTANT}\n{_shown(chance, result)}"
+    label_ends(axes, [*_labels(named, "\n", END_WIDTH, result), (chance, constant, Ink.SECONDARY, False)])
     return figure_of(axes)
 
 
 def race_caption(result: DrawnRace) -> str:
     """Return the caption of the figure of everything that was tried, in whole sentences with the exact values."""
-    return _caption(result, f"The dashed line is a constant prediction, {_shown(result.labeled.chance, result)}.")
+    return _caption(result, "")
 
 
 def time_caption(result: DrawnRace) -> str:
     """Return the caption of the figure of the time, in whole sentences with the exact values."""
-    return _caption(result, "The line is the lowest value so far.")
+    lines = "The line is the lowest value so far, without outlines. A dotted line goes on from the chosen model. "
+    return _caption(result, lines)
 
 
 def _caption(result: DrawnRace, sentence: str) -> str:
     race, labeled = result.race, result.labeled
-    frame = race_frame(result).nsmallest(20, "value")
-    values = "; ".join(f"{row.model} {_shown(row.value, result)}" for row in frame.itertuples())
+    frame = race_frame(result)
+    values = "; ".join(
+        f"{row.model} {_shown(row.value, result)}{' (outline)' if row.is_preliminary else ''}"
+        for row in frame.nsmallest(20, "value").itertuples()
+    )
     tested = "; ".join(f"{one.title} {one.shown}" for one in race.tested)
+    outlines = f"Outlines are preliminary: {PRELIMINARY}. " if frame["is_preliminary"].any() else ""
     return (
         f"Validation {labeled.measure} of {count(len(race.outcomes), 'step')} on {race.request.target.name} "
-        f"({count(race.n_labeled, 'labeled sample')}), on folds that were left out. {sentence} The large blue point is "
-        f"the chosen model. Lowest: {values}. Test {labeled.of_test} of the final models: {tested}."
+        f"({count(race.n_labeled, 'labeled sample')}), on folds that were left out. {sentence}The dashed line is a "
+        f"constant prediction for the same samples, {_shown(labeled.chance, result)}. The large blue mark is the "
+        f"chosen model. Squares are baselines and networks with random weights. {outlines}Models were compared on the "
+        f"{count(len(race.chosen.judged), 'labeled sample')} on which all finalists were judged, where "
+        f"{race.chosen.lowest.step.title} has the lowest error. Lowest: {values}. Test {labeled.of_test} of the final "
+        f"models: {tested}."
     )
 
 

@@ -21,6 +21,8 @@ PRETRAINED = (KINDS[2], KINDS[3])
 """Kinds of models that use what a source learned."""
 CONTROL = "random-weights control"
 """Kind of the control of the chosen source, where the control of another one had a lower error."""
+REFERENCES = (FIELD, KINDS[1], KINDS[4], CONTROL)
+"""Kinds of models that pages and figures draw as squares: baselines and networks with random weights."""
 
 
 def kind_of(outcome: Outcome) -> str:
@@ -92,6 +94,12 @@ def choose_model(outcomes: Sequence[Outcome], groups: np.ndarray | None) -> Chos
             best[kind] = finalists[min(of_kind)[1]]
     within = [one for one in best.values() if _is_within(one, lowest, judged, groups)]
     return Chosen(within[0], lowest, best, judged)
+
+
+def is_preliminary(outcome: Outcome, chosen: Chosen) -> bool:
+    """Return True if a model was judged on fewer folds or fewer labeled samples than the chosen one."""
+    one, winner = outcome.step, chosen.winner.step
+    return one.folds < winner.folds or (one.labeled or np.inf) < (winner.labeled or np.inf)
 
 
 def control_kind(chosen: Chosen) -> str | None:

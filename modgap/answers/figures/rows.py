@@ -98,9 +98,9 @@ def draw_marks(ax: "Axes", frame: pd.DataFrame, size: float = 7.0, width: float 
     ax.set(xlabel=axis_label, ylabel="")
 
 
-def draw_reference(ax: "Axes", value: float) -> None:
+def draw_reference(ax: "Axes", value: float, top: float = 0.0) -> None:
     """Draw a dashed line at a value without knowledge, from the axis up to the labels above the first row."""
-    ax.plot([value, value], [ax.get_ylim()[0], 0], **BASELINE_STYLE)
+    ax.plot([value, value], [ax.get_ylim()[0], top], **BASELINE_STYLE)
 
 
 def draw_ticks(ax: "Axes", frame: pd.DataFrame, column: str, reach: float, **style: Any) -> None:

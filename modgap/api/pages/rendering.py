@@ -74,6 +74,7 @@ def _drawn_mark(mark: Mark, percent: Callable[[float], float]) -> dict[str, obje
         "before": mark.before and [percent(end) for end in mark.before],
         "is_reference": mark.is_reference,
         "is_open": mark.is_open,
+        "is_chosen": mark.is_chosen,
     }
 
 
