@@ -26,9 +26,9 @@ FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
     required=True,
     metavar="RESULT...",
     shell_complete=complete_files,
-    help="Folder that modgap discrepancy, distortion, train or rank wrote with --out, or a CSV file of errors: sample "
-    "id, one column a system, and an optional column group. NAME=RESULT names the system of a folder, or the target "
-    "of a file.",
+    help="Folder that modgap discrepancy, distortion, train, transfer or rank wrote with --out, or a CSV file of "
+    "errors: sample id, one column a system, and an optional column group. NAME=RESULT names the system of a folder, "
+    "or the target of a file.",
 )
 @option_group(
     "Comparison",

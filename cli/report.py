@@ -15,7 +15,7 @@ from modgap.storage.paths import expand_user
     "folder",
     metavar="DIR",
     shell_complete=complete_folders,
-    help="Folder that modgap rank, discrepancy, distortion or train wrote with --out.",
+    help="Folder that modgap transfer, rank, discrepancy, distortion or train wrote with --out.",
 )
 def report(folder: str) -> None:
     """Write results as one self-contained HTML page.

@@ -2,6 +2,7 @@
 
 import contextlib
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -150,7 +151,7 @@ def transfer(context: click.Context, /, **options: Any) -> int:
         raise click.UsageError("Missing option '--target'.", context)
 
     from modgap.jobs import Backend
-    from modgap.process.end import stop_signal
+    from modgap.process.end import mark_announced, stop_signal
     from modgap.race.result import TransferResult
     from modgap.race.transfer import run_race
 
@@ -164,7 +165,10 @@ def transfer(context: click.Context, /, **options: Any) -> int:
         # After a signal, libraries may raise any error.
         if (stop_signal() or isinstance(error, KeyboardInterrupt)) and (folder / REQUEST).exists():
             command = shlex.join(["modgap", "transfer", "--out", options["out"], "--resume"])
-            print_line(f"modgap: the results so far are kept. Continue with: {command}", err=True)
+            # It begins below the ^C of a terminal.
+            print_line(f"\nmodgap: interrupted. The results so far are kept. Continue with: {command}", err=True)
+            mark_announced()
+            raise click.exceptions.Exit(128 + (stop_signal() or signal.SIGINT)) from error
         raise
     print_result(TransferResult(race, folder), folder, options["formats"], as_json=options["as_json"])
     return 0

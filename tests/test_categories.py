@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from modgap.errors import InputError
+from modgap.errors import InputError, UsageError
 from modgap.targets import open_target
 from modgap.targets.custom import CustomData
 from modgap.targets.manifest import InputSpec
@@ -47,6 +47,9 @@ def test_new_samples_have_the_columns_of_the_model(people, tmp_path, caplog):
     found = read_unlabeled(path, InputSpec(kind="series"), columns=COLUMNS)
     np.testing.assert_array_equal(np.stack([one[0] for one in found]), [[50, 0, 1, 0, 1], [60, 1, 0, 0, 0]])
     assert "The model knows no city C," in caplog.text
+    path.write_text("city,gender,age\nB,m,50\n")
+    with pytest.raises(UsageError, match=r"new\.csv lacks sex of the columns .* It has city, gender, age\."):
+        read_unlabeled(path, InputSpec(kind="series"), columns=COLUMNS)
     table = raw(people)
     again = read_unlabeled(people, InputSpec(kind="series"), columns=COLUMNS)
     np.testing.assert_array_equal(again[5], table.samples[5])

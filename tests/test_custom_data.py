@@ -78,10 +78,15 @@ def test_all_that_a_table_lacks_is_told_at_once(tmp_path, caplog):
     ) as lacks:
         open_target(str(path))
     shown = name_options(str(lacks.value))
-    assert "Pass --kind table --label COLUMN --columns age,crp,outcome --fill median --group patient." in shown
+    assert "Pass --label COLUMN --columns age,crp,outcome --fill median --group patient." in shown
     described = CustomData(label_column="outcome", columns="age,crp", fill="median", group="patient")
     assert open_target(str(path), custom_data=described).read().samples[0].shape == (1, 2)
     assert "different names, so its rows are read as features" in caplog.text
+    numbered = tmp_path / "numbered.csv"
+    numbered.write_text("x1,x2,x3,outcome\n" + "".join(f"{n or ''},{n},{n},{n % 2}\n" for n in range(8)))
+    # Without the label, its rows can be series.
+    with pytest.raises(UsageError, match="'kind': 'table', 'label_column': 'COLUMN', 'fill': 'median'"):
+        open_target(str(numbered))
     moments = tmp_path / "moments.csv"
     moments.write_text("run,time,x,label\n1,0,2,0\n1,1,3,0\n")
     with pytest.raises(UsageError, match="features or time series"):

@@ -490,7 +490,7 @@ def test_the_answer_says_what_was_not_shown(done):
     answer = TransferResult(
         replace(done.race, request=request, outcomes=outcomes, not_tried=titles), done.folder
     ).answer
-    assert "1 step (3 not finished)" in answer.facts[-1]
+    assert "4 steps (3 not finished)" in answer.facts[-1]
     assert [row[1] for row in answer.tables[1].rows].count("not finished") == 3
     more = answer.verdicts[-1]
     assert "No training fitted into the time" in more.sentence
@@ -498,6 +498,28 @@ def test_the_answer_says_what_was_not_shown(done):
     assert (more.label, "--resume --minutes 20" in more.sentence) == (
         ("Nothing", False) if is_perfect else ("Try more", True)
     )
+    assert "3 steps did not " in more.sentence
+
+
+def test_results_on_fewer_folds_are_preliminary(done):
+    race = done.race
+    losses = np.where(np.arange(race.n_labeled) < 20, 0.0, np.nan)
+    early = Outcome(replace(TRAINED, folds=1), losses, 1.0)
+    outcomes, elapsed = (early, *race.outcomes), (0.5, *race.elapsed)
+    answer = TransferResult(replace(race, outcomes=outcomes, elapsed=elapsed), done.folder).answer
+    tried = answer.tables[1]
+    assert [row[0].endswith("(preliminary)") for row in tried.rows] == [False] * len(race.outcomes) + [True]
+    assert [mark.is_open for mark in tried.marks] == [False] * len(race.outcomes) + [True]
+    assert any(note.startswith("Preliminary results are on fewer folds") for note in answer.notes)
+    assert not any("reliminary" in note for note in done.answer.notes)
+    many = replace(race, outcomes=race.outcomes * 8, elapsed=race.elapsed * 8)
+    title = TransferResult(many, done.folder).answer.tables[1].title
+    assert title.endswith("the first 30 of 32 steps, which are all in steps.csv")
+    # Where trainings have one fold alone, the choice is on its samples.
+    judged = np.flatnonzero(np.isfinite(losses))
+    chosen = replace(race.chosen, judged=judged)
+    trained = TransferResult(replace(race, outcomes=(early, *race.outcomes[:3]), chosen=chosen), done.folder).answer
+    assert trained.notes[0].startswith("The choice compared models on the 20 labeled samples")
 
 
 def test_models_of_the_same_architecture_without_pretraining_are_compared(path, tmp_path, monkeypatch):
@@ -531,15 +553,48 @@ def test_groups_are_no_reason_for_a_blank_difference(tmp_path):
     assert result.answer.verdicts[0].label in ("Better than chance", "Not shown better")
 
 
-def test_what_is_said_of_the_data_is_said_once(tmp_path, monkeypatch, caplog):
+def test_what_is_said_of_the_data_is_said_once(sources, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.csv").write_text("age,dose,label\n" + "".join(f"{n % 7},{n % 5},{n % 2}\n" for n in range(60)))
     caplog.set_level("INFO", logger="modgap")
-    run_race(
-        RaceRequest(TargetRequest("rows.csv"), steps=(LINEAR,), history=False), tmp_path / "best", Backend("serial")
-    )
+    request = RaceRequest(TargetRequest("rows.csv"), steps=(LINEAR, replace(TRAINED, folds=1)), history=False)
+    race = run_race(request, tmp_path / "best", Backend("serial"))
+    TransferResult(race, tmp_path / "best").write(tmp_path / "best")
+    # Epochs of the steps and of the final fits do not name the model.
+    assert len(race.tested) == 3
+    assert "epoch 1 of" not in caplog.text
     for text in ("read as features", "columns of values"):
         assert len([one for one in caplog.records if text in one.getMessage()]) == 1
+
+
+def test_a_plan_changes_when_it_lasts():
+    assert race_module.lasting_changes([42, 42, 30, 39, 30, 30, 21, 27, 27, 42]) == [(42, 27)]
+    assert race_module.lasting_changes([42, 21, 42, 21, 42]) == []
+    # It is said at most once in each direction.
+    assert race_module.lasting_changes([42, 21, 20, 42, 42, 20, 20]) == [(42, 20), (20, 42)]
+
+
+def test_a_resumed_race_keeps_what_was_measured(tmp_path, monkeypatch, caplog):
+    """It may begin with a relative path, and go on with the absolute one that the folder has."""
+    monkeypatch.chdir(tmp_path)
+    caplog.set_level("INFO", logger="modgap")
+    rows = "".join(f"{n // 6},{n % 7},{n % 5},{n % 2}\n" for n in range(60))
+    (tmp_path / "rows.csv").write_text(f"patient,age,dose,label\n{rows}")
+    request = RaceRequest(TargetRequest("rows.csv"), 0, history=False)
+    first = run_race(request, tmp_path / "best", Backend("serial"))
+    caplog.clear()
+    absolute = replace(request, target=request.target.absolute())
+    again = TransferResult(run_race(absolute, tmp_path / "best", Backend("serial"), resume=True), tmp_path / "best")
+    assert again.race.seconds == pytest.approx(first.seconds, abs=1e-3)
+    assert f"The transfer is resumed: {len(first.outcomes)} steps done" in caplog.text
+    assert "Plan" not in caplog.text
+    # A column that looks like groups is a part of the answer and of the card.
+    (check,) = again.answer.checks
+    assert "The column patient is read as a value" in check.sentence
+    again.write(tmp_path / "best")
+    card = (tmp_path / "best" / "card.md").read_text()
+    assert "repeat the transfer with `modgap transfer --group patient`." in card
+    assert "A model of `rows.csv`" in card
 
 
 def test_a_start_that_failed_is_no_race(path, tmp_path):
@@ -696,6 +751,7 @@ def test_an_interrupted_command_says_how_it_goes_on(tmp_path, monkeypatch):
     stopped = run_in_process("transfer", "--target", str(path), "--kind", "series", "--out", str(out))
     assert stopped.returncode == 130
     assert f"Continue with: modgap transfer --out {out} --resume" in stopped.stderr
+    assert stopped.stderr.count("modgap: ") == 1
     # Its options are known, although it has no result.
     assert run_in_process("transfer", "--out", str(out), "--resume").returncode == 130
 

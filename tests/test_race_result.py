@@ -210,7 +210,7 @@ def test_preliminary_errors_are_outlines_and_not_the_lowest():
         assert outlines == [2]
         assert "fewer folds or samples" in " ".join(all_text(figure).split())
     for caption in (race_caption(result), time_caption(result)):
-        assert "Outlines are preliminary" in caption
+        assert "Outlines are on fewer folds" in caption
         assert "random:source-1 5 % (outline)" in caption.replace("\N{NO-BREAK SPACE}", " ")
         assert "constant prediction for the same samples" in caption
     assert "preliminary" not in race_caption(drawn_result([30.0, 5.0]))

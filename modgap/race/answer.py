@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 from scipy import stats
 
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Curve, Mark, Table, Verdict
@@ -21,6 +22,7 @@ from modgap.race.verdict import (
     REFERENCES,
     Chosen,
     control_kind,
+    finalists_of,
     first_of_kinds,
     is_preliminary,
     kind_of,
@@ -38,7 +40,10 @@ from modgap.training.run_folder import Run
 
 CHANCE = "chance level"
 LEGEND = "Squares are baselines and networks with random weights. The largest mark is the chosen model."
-PRELIMINARY = "they were judged on fewer folds or fewer labeled samples than the chosen model"
+PRELIMINARY = (
+    "are on fewer folds or labeled samples than that of the chosen model, and the lowest of many uncertain errors is "
+    "too low"
+)
 MOST_STEPS = 30
 """Most steps in the table of the answer."""
 
@@ -54,7 +59,7 @@ def answer_of_race(race: Race, labeled: LabeledData, folder: Path) -> Answer:
         facts=(
             f"{count(race.n_labeled, 'labeled sample')}{of_groups(labeled, 0)}",
             f"{count(samples['test'], 'test sample')}{of_groups(labeled, 1)}",
-            f"{_counted_steps(race)} in {format_duration(race.seconds[0])}",
+            f"{counted_steps(race)} in {format_duration(race.seconds[0])}",
         ),
         headline=_headline(race),
         verdicts=(
@@ -63,6 +68,7 @@ def answer_of_race(race: Race, labeled: LabeledData, folder: Path) -> Answer:
             *_pretraining(race),
             _more_time(race, folder),
         ),
+        checks=tuple(Verdict("Groups", "", WARN, sentence) for sentence in group_warnings(labeled)),
         tables=(tested_table(race, labeled), _steps_table(race, labeled), *_time_table(race, labeled)),
         notes=tuple(_notes(race)),
         next_step=f"Predict with it{'' if _beats_chance(race) else ' nevertheless'}; DATA is a file or folder of new "
@@ -74,6 +80,16 @@ def answer_of_race(race: Race, labeled: LabeledData, folder: Path) -> Answer:
 def of_groups(labeled: LabeledData, part: int) -> str:
     """Return the number of groups of the labeled samples or, as part 1, of the test samples, to write after theirs."""
     return f" of {count(labeled.n_groups[part], 'group')}" if labeled.group else ""
+
+
+def group_warnings(labeled: LabeledData) -> Iterator[str]:
+    """Yield a sentence for each column of values that looks like groups of samples, with the way out."""
+    for name in labeled.group_like:
+        way_out = "without it" if labeled.group else f"with `modgap transfer --group {shlex.quote(name)}`"
+        yield (
+            f"The column {name} is read as a value of each sample, and can reveal the labels. If it says which samples "
+            f"belong together, the error for new groups may be higher. Then repeat the transfer {way_out}."
+        )
 
 
 def _interval(result: Record) -> str:
@@ -140,13 +156,13 @@ def _no_significance(race: Race) -> str:
     return f"Differences have no interval and no p, because {reason}."
 
 
-def _counted_steps(race: Race) -> str:
-    """Return how many steps ended, and how many were not finished in time or failed."""
+def counted_steps(race: Race) -> str:
+    """Return the number of steps, and how many of them were not finished in time or failed."""
     given_up = sum(one.is_given_up for one in race.outcomes)
     failed = sum(bool(one.reason) for one in race.outcomes) - given_up
     others = [f"{number:,} {state}" for number, state in ((given_up, "not finished"), (failed, "failed")) if number]
-    ended = count(len(race.outcomes) - given_up - failed, "step")
-    return f"{ended} ({', '.join(others)})" if others else ended
+    steps = count(len(race.outcomes), "step")
+    return f"{steps} ({', '.join(others)})" if others else steps
 
 
 def helps(race: Race) -> tuple[str, str, str, str]:
@@ -251,8 +267,8 @@ def _more_time(race: Race, folder: Path) -> Verdict:
     if result["test"] == 0 or race.chosen.winner.error == 0:
         which = "test" if result["test"] == 0 else "validation"
         text = f"The {which} error is 0, so more time cannot be shown to lower it."
-        return Verdict(question, "Nothing", INFO, f"{text}{no_training}")
-    shown = "; ".join(race.not_tried[:4]) + ("; and more" if n_left > 4 else "")
+        return Verdict(question, "Nothing", INFO, f"{text}{no_training} {count(n_left, 'step')} did not take part.")
+    shown = "; ".join(race.not_tried[:4]) + (f"; and {n_left - 4:,} more (transfer.json)" if n_left > 4 else "")
     minutes = f"{2 * request.minutes:g}" if request.minutes else "10"
     command = shlex.join(["modgap", "transfer", "--out", str(folder), "--resume", "--minutes", minutes])
     way = f" Go on with `{command}`." if visible_name(str(folder)) == str(folder) else ""
@@ -264,12 +280,20 @@ def _more_time(race: Race, folder: Path) -> Verdict:
 
 
 def _notes(race: Race) -> Iterator[str]:
-    chosen = race.chosen
+    chosen, on_these = race.chosen, ""
+    if any(np.isfinite(one.losses).sum() > len(chosen.judged) for one in finalists_of(race.outcomes)):
+        on_these = " on these samples"
+        yield (
+            f"The choice compared models on the {count(len(chosen.judged), 'labeled sample')} on which each of them "
+            "was judged. The table has the errors on all samples on which a model was judged."
+        )
     if chosen.winner is not chosen.lowest:
         yield (
-            f"{chosen.lowest.step.title} had the lowest validation error, and {chosen.winner.step.title} is the "
-            "simplest model within one standard error of it."
+            f"{chosen.lowest.step.title} had the lowest validation error{on_these}, and {chosen.winner.step.title} is "
+            "the simplest model within one standard error of it."
         )
+    if any(not one.reason and is_preliminary(one, chosen) for one in race.outcomes):
+        yield f"Preliminary results {PRELIMINARY}."
     if race.tested_after:
         times = ", ".join(format_duration(60 * minutes) for minutes in race.tested_after)
         yield (
@@ -322,11 +346,14 @@ def _compared(errors: SampleErrors | None, others: SampleErrors | None, unit: st
 
 def _steps_table(race: Race, labeled: LabeledData) -> Table:
     every = zip(race.outcomes, labeled.errors, strict=True)
-    order = sorted(every, key=lambda pair: (bool(pair[0].reason), pair[1]))
+    preliminary = {id(one): not one.reason and is_preliminary(one, race.chosen) for one in race.outcomes}
+    order = sorted(every, key=lambda pair: (bool(pair[0].reason), preliminary[id(pair[0])], pair[1]))
+    roles = {number: " (preliminary)" for number, is_so in preliminary.items() if is_so}
+    roles[id(race.chosen.winner)] = " (chosen)"
     heads = ["model", f"validation {labeled.measure}", "labeled", "folds", "seconds"]
     rows = [
         [
-            f"{one.step.title} (chosen)" if one is race.chosen.winner else one.step.title,
+            f"{one.step.title}{roles.get(id(one), '')}",
             _state(one) or labeled.shown(error),
             f"{one.step.labeled or race.n_labeled:,}",
             str(one.step.folds),
@@ -344,19 +371,17 @@ def _steps_table(race: Race, labeled: LabeledData) -> Table:
             notes.append(sentence.format(*values))
             for row in (heads, *rows):
                 del row[column]
-    shown = order[:MOST_STEPS]
-    marks = [None if one.reason else _drawn_step(one, error, race.chosen) for one, error in shown]
     chance = f"the validation {labeled.measure} of a constant prediction ({labeled.shown(labeled.chance)})"
     notes.append(f"{LEGEND} The dashed line is {chance}.")
-    if any(mark and mark.is_open for mark in marks):
-        notes.append(f"Orange outlines are preliminary: {PRELIMINARY}.")
+    if any(preliminary.values()):
+        notes.append("Preliminary results have orange outlines.")
     if any(one.is_given_up for one in race.outcomes):
         notes.append("Steps that are not finished were given up, because they would not have ended within the time.")
+    title = "Everything that was tried"
     if len(order) > MOST_STEPS:
-        notes.append(f"{len(order) - MOST_STEPS} more are in steps.csv.")
-    return Table(
-        heads, rows[:MOST_STEPS], "Everything that was tried", " ".join(notes), marks=marks, reference=labeled.chance
-    )
+        title += f": the first {MOST_STEPS} of {len(order):,} steps, which are all in steps.csv"
+    marks = [None if one.reason else _drawn_step(one, error, race.chosen) for one, error in order[:MOST_STEPS]]
+    return Table(heads, rows[:MOST_STEPS], title, " ".join(notes), marks=marks, reference=labeled.chance)
 
 
 def _drawn_step(one: Outcome, error: float, chosen: Chosen) -> Mark:

@@ -1,10 +1,11 @@
 """The model card of a transfer."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from modgap.answers import Answer
 from modgap.errors import count, format_duration, visible_name
-from modgap.race.answer import of_groups, tested_columns, tested_table
+from modgap.race.answer import counted_steps, group_warnings, of_groups, tested_columns, tested_table
 from modgap.race.labeled_data import GROUPS, LabeledData
 from modgap.race.transfer import Race
 from modgap.sources import source_infos
@@ -21,7 +22,7 @@ def model_card(race: Race, labeled: LabeledData, answer: Answer) -> str:
     lines = [
         f"# {race.tested[0].title}",
         "",
-        f"A model of `{visible_name(race.request.target.name)}`, made by modgap {installed_version()}.",
+        f"A model of `{visible_name(Path(race.request.target.name).name)}`, made by modgap {installed_version()}.",
         "",
         *(f"- **{term}**: {text}" for term, text in _card_facts(race, labeled)),
         "",
@@ -34,6 +35,7 @@ def model_card(race: Race, labeled: LabeledData, answer: Answer) -> str:
         "",
         f"The test error holds for new samples like those of this data{_card_groups(labeled)}. It says nothing about "
         "other data, devices or times. Intervals do not contain the spread of other seeds.",
+        *(f"\n{sentence}" for sentence in group_warnings(labeled)),
         "",
         *(f"{verdict.question} {verdict.label}. {verdict.sentence}\n" for verdict in answer.verdicts[1:2]),
     ]
@@ -62,8 +64,7 @@ def _card_facts(race: Race, labeled: LabeledData) -> Iterator[tuple[str, str]]:
     yield "Metric", f"{labeled.metric}; lower is better."
     yield (
         "Tried",
-        f"{count(len(race.outcomes), 'step')} in {format_duration(race.seconds[0])}, on the labeled samples alone "
-        "(steps.csv).",
+        f"{counted_steps(race)} in {format_duration(race.seconds[0])}, on the labeled samples alone (steps.csv).",
     )
     yield (
         "Chosen",

@@ -213,7 +213,7 @@ def _caption(result: DrawnRace, sentence: str) -> str:
         for row in frame.nsmallest(20, "value").itertuples()
     )
     tested = "; ".join(f"{one.title} {one.shown}" for one in race.tested)
-    outlines = f"Outlines are preliminary: {PRELIMINARY}. " if frame["is_preliminary"].any() else ""
+    outlines = f"Outlines {PRELIMINARY}. " if frame["is_preliminary"].any() else ""
     return (
         f"Validation {labeled.measure} of {count(len(race.outcomes), 'step')} on {race.request.target.name} "
         f"({count(race.n_labeled, 'labeled sample')}), on folds that were left out. {sentence}The dashed line is a "

@@ -45,6 +45,7 @@ class LabeledData:
         n_divided: Number of groups with labeled and with test samples.
         classes: Names of the classes or labels; empty for values.
         is_drawn: True if the test split was drawn, False if the data has one, and None if that is not known.
+        group_like: Names of columns of values whose name and repeated whole numbers suggest groups.
     """
 
     measure: str
@@ -58,6 +59,7 @@ class LabeledData:
     n_divided: int
     classes: tuple[str, ...]
     is_drawn: bool | None
+    group_like: tuple[str, ...] = ()
 
     @property
     def of_test(self) -> str:
@@ -105,6 +107,7 @@ def describe_labeled(request: "RaceRequest", losses: Sequence[np.ndarray]) -> La
         len(np.intersect1d(of_parts[0], of_parts[1])),
         tuple(map(visible_name, data.table.classes or ())),
         _is_drawn(labeled),
+        tuple(map(visible_name, data.table.group_like)),
     )
 
 

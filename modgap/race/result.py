@@ -1,5 +1,6 @@
 """The result of a race: its record, and a data frame of all that was tried."""
 
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ from modgap.race.labeled_data import LabeledData, describe_labeled
 from modgap.race.steps import Outcome
 from modgap.race.transfer import Race, Tested
 from modgap.race.verdict import kind_of
+from modgap.ranking.history.measure import only_messages_from
 from modgap.storage.algorithms import installed_version
 from modgap.storage.atomic_files import write_texts, writing
 from modgap.storage.json_records import format_json, plain_values, with_digest
@@ -52,7 +54,8 @@ class TransferResult(Plotted):
     @cached_property
     def labeled(self) -> LabeledData:
         """The validation errors as they are shown, and what the answer and the card say about the samples."""
-        return describe_labeled(self.race.request, [one.losses for one in self.race.outcomes])
+        with only_messages_from(logging.ERROR):  # The race has written the others.
+            return describe_labeled(self.race.request, [one.losses for one in self.race.outcomes])
 
     @cached_property
     def answer(self) -> Answer:

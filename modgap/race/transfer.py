@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,7 @@ from modgap.race.steps import (
 )
 from modgap.race.strategy import Strategy
 from modgap.race.verdict import CONTROL, KINDS, Chosen, choose_model, control_kind, kind_of, shown_loss
+from modgap.ranking.history.measure import only_messages_from
 from modgap.sources import control_name, open_source
 from modgap.statistics.intervals import SampleErrors
 from modgap.storage.atomic_files import write_text_atomically
@@ -142,7 +144,7 @@ class State:
     Attributes:
         stage: Name of the stage.
         running: Names of the models that are fitted.
-        n_tried: Number of finished steps, without those that failed or were given up.
+        n_tried: Number of steps that have ended, also of those that failed or were given up.
         best: Name and validation error of the models with the lowest errors so far, the lowest first.
         seconds: Seconds since the start of the race; 0 in the final fits.
         left: Seconds of the budget that are left; None in the final fits.
@@ -311,13 +313,11 @@ class _Running:
         if chosen is None:
             reasons = [one.reason for one in self.outcomes]
             raise InputError(f"No model could be fitted to {target.name}. {reasons[0] if reasons else ''}".rstrip())
-        race_seconds = max(self.elapsed)
-        fits_began = time.perf_counter()
-        tested = self._test(chosen, strategy, len(labeled.data.test))
+        tested, fit_seconds = self._test(chosen, strategy, len(labeled.data.test))
         wanted = [] if request.steps else [step for stage in strategy.stages for step in stage.wanted(self.outcomes)]
         tried = {one.step.title for one in self.outcomes if not one.is_given_up}
         not_tried = tuple(dict.fromkeys(step.title for step in wanted if step.title not in tried))
-        seconds = (race_seconds, time.perf_counter() - fits_began)
+        seconds = (max(self.elapsed), fit_seconds)
         outcomes, elapsed = tuple(self.outcomes), tuple(self.elapsed)
         before = tuple(read_json(self.folder / REQUEST).get(TESTED_AFTER, ()))
         n_labeled, chance = len(labeled.rows), _chance(labeled)
@@ -330,12 +330,16 @@ class _Running:
             strategy: The strategy.
             began: Start of the race, on the clock `time.perf_counter`.
         """
-        plan = list(strategy.plan())
-        log.info("Plan, by times that the first steps will correct:")
+        elapsed, budget, n_done = time.perf_counter() - began, 60 * self.request.minutes, len(self.outcomes)
+        if n_done:
+            left = f"{format_duration(max(0.0, budget - elapsed))} of {format_duration(budget)}"
+            log.info("The transfer is resumed: %s done, %s left.", count(n_done, "step"), left if budget else "none")
+        if plan := [planned for planned in strategy.plan(self.outcomes, elapsed) if planned[1]]:
+            log.info("Plan%s, by times that the first steps will correct:", " of the rest" if n_done else "")
         for stage, n_steps, seconds in plan:
-            if n_steps:
-                log.info("- %s: %s, about %s", stage.name, count(n_steps, "step"), format_duration(seconds))
-        n_planned = sum(n_steps for _, n_steps, _ in plan)
+            log.info("- %s: %s, about %s", stage.name, count(n_steps, "step"), format_duration(seconds))
+        n_expected: list[int] = []
+        n_changes = 0
         shares: dict[str, float] = {}
         while True:
             elapsed = time.perf_counter() - began
@@ -343,15 +347,11 @@ class _Running:
             if not following:
                 return
             expected = {stage.name: n_steps for stage, n_steps, _ in strategy.plan(self.outcomes, elapsed)}
-            n_ended = sum(not one.is_given_up for one in self.outcomes)
-            n_expected = n_ended + sum(expected.values())
-            if n_ended and not n_planned / PLAN_FACTOR <= n_expected <= n_planned * PLAN_FACTOR:
-                log.info(
-                    "The plan has changed: by the times so far, about %s in place of %d fit into the time.",
-                    count(n_expected, "step"),
-                    n_planned,
-                )
-                n_planned = n_expected
+            n_expected.append(sum(not one.is_given_up for one in self.outcomes) + sum(expected.values()))
+            if len(changes := lasting_changes(n_expected)) > n_changes:
+                text = "The plan has changed: by the times so far, about %s in place of %d fit into the time."
+                log.info(text, count(changes[-1][1], "step"), changes[-1][0])
+                n_changes = len(changes)
             # A stage has several rounds, and its last one ends its progress.
             share = (1 - shares.get(stage.name, 0.0)) / max(len(following), expected[stage.name])
             shares[stage.name] = shares.get(stage.name, 0.0) + share * len(following)
@@ -463,8 +463,7 @@ class _Running:
         if self.watch is not None:
             shown = tuple((one.step.title, shown_loss(one.error, task)) for one in best)
             names = tuple(step.title for step in unfinished)
-            n_ended = sum(not one.reason for one in tried)
-            self.watch(State(stage, names, n_ended, shown, elapsed, left))
+            self.watch(State(stage, names, len(tried), shown, elapsed, left))
         elif latest is not None and latest.reason:
             state = "not finished" if latest.is_given_up else "failed"
             log.info("%s: %s. %s", latest.step.title, state, latest.reason)
@@ -480,11 +479,12 @@ class _Running:
 
     # The final models
 
-    def _test(self, chosen: Chosen, strategy: Strategy, n_test: int) -> tuple[Tested, ...]:
+    def _test(self, chosen: Chosen, strategy: Strategy, n_test: int) -> tuple[tuple[Tested, ...], float]:
         """Fit the chosen model and the best one of each other kind to all labeled samples, and test them.
 
         A training from scratch with the settings of the best training shows what pretraining adds, as the control of
-        the chosen source does for its probe. The files of the chosen model are copied to the folder of the race.
+        the chosen source does for its probe. The files of the chosen model are copied to the folder of the race. The
+        seconds of the fits are returned with the models, also of those that an earlier run of the race has made.
         """
         models = {kind: one.step for kind, one in chosen.best.items()}
         timed = dict(models)
@@ -497,7 +497,7 @@ class _Running:
             models[CONTROL] = replace(winner_step, name=control_name(winner_step.name))
             timed[CONTROL] = winner_step
         order = sorted(models, key=lambda name: name != of_winner)
-        self._keep_finals([models[name] for name in order])
+        finals = self._keep_finals([models[name] for name in order])
         folders = {name: self.folder / MODELS / str(number + 1) for number, name in enumerate(order)}
         finished = {name for name, one in folders.items() if (one / RECORD).exists() and open_run(one).finished}
         missing = [name for name in order if name not in finished]
@@ -513,8 +513,9 @@ class _Running:
             self.progress(FINAL_FITS, 0.0)
         for number, name in enumerate(order):
             self._show(FINAL_FITS, [models[one] for one in order[number:]], None)
+            began = time.perf_counter()
             try:
-                run = self._final_run(models[name], folders[name])
+                run = open_run(folders[name]) if name in finished else self._final_run(models[name], folders[name])
             except Exception as error:  # A model to compare with is no reason to lose the winner.
                 if name == of_winner:
                     raise
@@ -523,29 +524,34 @@ class _Running:
             finally:
                 if self.progress:
                     self.progress(FINAL_FITS, 1 / len(order))
+            if name in missing:
+                finals["seconds"] = finals.get("seconds", 0.0) + time.perf_counter() - began
+                write_json(self.folder / MODELS / FINALS, finals)
             tested.append(Tested(name, models[name].title, run, is_winner=name == of_winner))
         if not (self.folder / RECORD).exists():
             winner = open_run(tested[0].run.folder)
             copy_run_files(winner, self.folder)
             write_record(self.folder, winner.record)
-        return tuple(tested)
+        return tuple(tested), finals.get("seconds", 0.0)
 
-    def _keep_finals(self, steps: Sequence[Step]) -> None:
-        """Remove the final models of a race that got more minutes, if they are others now."""
-        finals, models = self.folder / MODELS / FINALS, self.folder / MODELS
+    def _keep_finals(self, steps: Sequence[Step]) -> dict[str, Any]:
+        """Remove the final models of a race that got more minutes, if they are others now, and return their record."""
+        path, models = self.folder / MODELS / FINALS, self.folder / MODELS
         wanted = [plain_values(asdict(step)) for step in steps]
-        if read_json(finals).get("steps") == wanted:
-            return
+        if (recorded := read_json(path)).get("steps") == wanted:
+            return recorded
         if TESTED_AFTER in read_json(self.folder / REQUEST):
             (self.folder / RECORD).unlink(missing_ok=True)
             for name in {path.name for path in models.glob("*/*") if path.is_file()}:
                 (self.folder / name).unlink(missing_ok=True)
             shutil.rmtree(models, ignore_errors=True)
         models.mkdir(exist_ok=True)
-        write_json(finals, {"steps": wanted})
+        write_json(path, {"steps": wanted})
+        return {"steps": wanted}
 
     def _final_run(self, step: Step, folder: Path) -> Run:
-        samples = self.request.samples
+        # The absolute path is that of a resumed race, too, whose folder has it.
+        samples, target = self.request.samples, self.request.target.absolute()
         settings: tuple[str, ...] = ()
         method, source = step.method, step.name
         if step.kind == BASELINE:
@@ -556,8 +562,28 @@ class _Running:
             settings = training_settings(step, len(labeled.rows), source_input, labeled.form.spec)
         with hold_device(samples.device) as device:
             on_device = replace(samples, device=device)
-            request = TrainRequest(method, source, self.request.target, settings, protocol="labeled", samples=on_device)
-            return train(request, folder, resume=(folder / RECORD).exists())
+            request = TrainRequest(method, source, target, settings, protocol="labeled", samples=on_device)
+            with only_messages_from(logging.WARNING):  # Those of epochs do not name the model.
+                return train(request, folder, resume=(folder / RECORD).exists())
+
+
+def lasting_changes(n_expected: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the numbers of steps before and after each change of a plan that lasts, at most one in each direction.
+
+    A step that takes long can take the place of many cheap ones for a moment, so a change counts in its second round.
+
+    Args:
+        n_expected: Number of all steps that are expected before each round.
+    """
+    changes: list[tuple[int, int]] = []
+    planned, latest, told = n_expected[0], 0, set[bool]()
+    for number in n_expected[1:]:
+        direction = (number > planned * PLAN_FACTOR) - (number < planned / PLAN_FACTOR)
+        if direction and direction == latest and (direction > 0) not in told:
+            changes.append((planned, number))
+            planned, told = number, told | {direction > 0}
+        latest = direction
+    return changes
 
 
 def _line(number: int, elapsed: float, outcome: Outcome) -> str:

@@ -81,7 +81,7 @@ def choose_model(outcomes: Sequence[Outcome], groups: np.ndarray | None) -> Chos
         outcomes: Results of all steps.
         groups: Group of each labeled sample, (n,); None if they are independent.
     """
-    finalists = _finalists([one for one in outcomes if not one.reason])
+    finalists = finalists_of(outcomes)
     if not finalists:
         return None
     judged = np.flatnonzero(np.isfinite(np.stack([one.losses for one in finalists])).all(axis=0))
@@ -118,13 +118,13 @@ def first_of_kinds(chosen: Chosen, kinds: Sequence[str]) -> str | None:
     return min(best, key=lambda kind: best[kind], default=None)
 
 
-def _finalists(outcomes: Sequence[Outcome]) -> list[Outcome]:
+def finalists_of(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Return of each model the result on the most samples; of the trainings those that were among the last.
 
-    Models of a part of the samples are finalists only if none had all.
+    Models of a part of the samples are finalists only if none had all. Other results are preliminary.
     """
     largest: dict[tuple[object, ...], Outcome] = {}
-    for one in outcomes:
+    for one in [one for one in outcomes if not one.reason]:
         known = largest.get(one.step.model)
         if known is None or np.isfinite(one.losses).sum() >= np.isfinite(known.losses).sum():
             largest[one.step.model] = one

@@ -1,6 +1,7 @@
 """Columns of text with few values, which become a column of 0 and 1 for each value."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -81,6 +82,17 @@ def with_known_categories(frame: "DataFrame", columns: Sequence[str]) -> "DataFr
             log.warning(text, name, list_names(unknown))
         found.append(_indicators(column, values))
     return pandas.concat(found, axis=1)
+
+
+def written_columns(columns: Sequence[str]) -> list[str]:
+    """Return columns of a model as its table has them: `NAME` in place of several columns `NAME=VALUE`.
+
+    Example:
+        >>> written_columns(["age", "sex=f", "sex=m", "dose=2"])
+        ['age', 'sex', 'dose=2']
+    """
+    n_values = Counter(column.partition("=")[0] for column in columns)
+    return list(dict.fromkeys(name if n_values[name := one.partition("=")[0]] > 1 else one for one in columns))
 
 
 def _indicators(column: "Series[str]", names: dict[str, str]) -> "DataFrame":

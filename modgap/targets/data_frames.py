@@ -43,7 +43,7 @@ BYTES_OF_BLOCK = 1 << 20
 BYTES_PER_VALUE = 8
 MAX_CHARACTERS = 40
 """Characters of a value that a message shows."""
-MAX_LISTED = 8
+MAX_LISTED = 12
 """Largest number of columns that a message lists."""
 
 log = logging.getLogger("modgap")
@@ -371,9 +371,16 @@ def drop_index_columns(frame: "DataFrame", named: Collection[str], path: Path) -
 
 
 def list_names(names: Collection[object]) -> str:
-    """Return the names of columns for a message, which lists the first ones only."""
-    listed = ", ".join(str(name) for name in list(names)[:MAX_LISTED])
-    return listed + (f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else "")
+    """Return the names of columns for a message, which lists of many the first ones and the last one.
+
+    Example:
+        >>> list_names(range(12)), list_names(range(14))
+        ('0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11', '0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 2 more and 13')
+    """
+    listed = list(map(str, names))
+    if len(listed) > MAX_LISTED:
+        listed[MAX_LISTED - 1 :] = [f"{len(listed) - MAX_LISTED:,} more and {listed[-1]}"]
+    return ", ".join(listed)
 
 
 def _one_line(error: BaseException) -> str:

@@ -184,6 +184,7 @@ class Table:
         noise: Samples without labels, of any number, that augmentation mixes into others. None if there are none.
         names: Name by which a file that lists splits refers to each sample. None if such a file refers to samples by
             their index from 0, and after the splits have been completed.
+        group_like: Columns of values whose names and repeated whole numbers suggest groups.
     """
 
     samples: Samples
@@ -198,6 +199,7 @@ class Table:
     levels: np.ndarray | None = None
     noise: Samples | None = None
     names: Sequence[str] | None = None
+    group_like: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """Return the number of samples."""

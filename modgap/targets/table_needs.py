@@ -26,11 +26,17 @@ def _feature_columns(options: Mapping[str, str], frame: "DataFrame") -> list[obj
     return [name for name in frame.columns if name not in purposes and (chosen is None or str(name) in chosen)]
 
 
-def has_named_features(options: Mapping[str, str], frame: "DataFrame") -> bool:
-    """Return True if columns have names of their own, and are no numbered values of a series, nor rows its moments."""
+def has_named_features(options: Mapping[str, str], frame: "DataFrame", least: int = 2) -> bool:
+    """Return True if columns have names of their own, and are no numbered values of a series, nor rows its moments.
+
+    Args:
+        options: Fields of the description of the data.
+        frame: The table.
+        least: Smallest number of names that differ by more than a number.
+    """
     names = [str(name).lower() for name in _feature_columns(options, frame)]
     stems = {name.rstrip("0123456789._- ") for name in names}
-    return len(stems) > 1 and not MOMENT_NAMES & set(names)
+    return len(stems) >= least and not MOMENT_NAMES & set(names)
 
 
 def refuse_at_once(path: Path, options: Mapping[str, str], frame: "DataFrame") -> None:
@@ -42,7 +48,7 @@ def refuse_at_once(path: Path, options: Mapping[str, str], frame: "DataFrame") -
     is_table = options.get("kind") == "table" or (options.get("kind") is None and has_named_features(options, frame))
     if not is_table or options.get("series_column") or "text" in frame.columns:
         return
-    needs, passed = [], {"kind": "table", **options}
+    needs, passed = [], dict(options)
     features = _feature_columns(options, frame)
     if options.get("label_column") is None and not any(str(name).lower() in LABEL_NAMES for name in frame.columns):
         needs.append(f"a label column (one of {list_names(frame.columns)})")
@@ -67,6 +73,9 @@ def refuse_at_once(path: Path, options: Mapping[str, str], frame: "DataFrame") -
     if suspects:
         passed["group"] = str(suspects[0])
         group = f" The group is right if {suspects[0]} says which samples belong together."
+    # One of the names may be that of the label.
+    if not has_named_features(passed, frame, 3 if "COLUMN" in passed.values() else 2):
+        passed = {"kind": "table", **passed}
     label = " COLUMN is that of the label, which is no column of values." if "COLUMN" in passed.values() else ""
     listed = "; ".join(f"({number + 1}) {need}" for number, need in enumerate(needs))
     raise UsageError(f"{path} needs {len(needs)} things: {listed}. Pass `custom_data={passed!r}`.{label}{group}")

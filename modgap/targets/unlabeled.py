@@ -12,7 +12,7 @@ from modgap.errors import InputError, UsageError
 from modgap.storage.array_formats import map_npy
 from modgap.storage.damaged_files import convert_read_errors
 from modgap.storage.paths import has_suffix
-from modgap.targets.categories import with_known_categories
+from modgap.targets.categories import with_known_categories, written_columns
 from modgap.targets.custom import ARRAY_SUFFIXES, SERIES_SUFFIXES
 from modgap.targets.data_frames import SUFFIXES as FRAME_SUFFIXES
 from modgap.targets.data_frames import list_names, read_frame
@@ -103,7 +103,7 @@ def read_unlabeled(
         return _numbered(read_series(path))
     expected = "a file of arrays (.npy, .npz)" + (" or a .ts file" if spec.kind == "series" else "")
     if columns is not None:
-        expected = f"a table with the columns {list_names(columns)}, or {expected}"
+        expected = f"a table with the columns {list_names(written_columns(columns))}, or {expected}"
     noun = "rows of a table" if columns is not None else "videos" if spec.kind == "video" else spec.kind
     raise UsageError(f"The model takes {noun}, and modgap cannot read them from {path}. Expected {expected}.")
 
@@ -217,19 +217,22 @@ def _from_table(
     groups = None
     if group_column in frame.columns:
         groups = frame[group_column].astype(object).where(frame[group_column].notna(), "").astype(str)
+    in_file = list_names(frame.columns)
     frame = with_known_categories(frame, columns)
     by_name = {str(name): name for name in frame.columns}
     needed = [name for name in (series_column, time_column) if name is not None]
     missing = [name for name in (*columns, *needed) if name not in by_name]
     if missing:
         raise UsageError(
-            f"{path} lacks {list_names(missing)} of the columns that the model was trained on. It has "
-            f"{list_names(frame.columns)}."
+            f"{path} lacks {list_names(written_columns(missing))} of the columns that the model was trained on. It has "
+            f"{in_file}."
         )
     selected = frame[[by_name[name] for name in columns]]
     texts = [str(name) for name in selected.columns if selected[name].dtype.kind not in "fiub"]
     if texts:
-        raise InputError(f"Expected numbers in {list_names(columns)} of {path}, got text in {list_names(texts)}.")
+        raise InputError(
+            f"Expected numbers in {list_names(written_columns(columns))} of {path}, got text in {list_names(texts)}."
+        )
     values = selected.to_numpy(dtype=np.float64)
     bad = np.isinf(values) if keep_missing else ~np.isfinite(values)
     if bad.any():

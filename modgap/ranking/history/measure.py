@@ -6,6 +6,7 @@ rates, the epochs and the seeds. What pilots of a ranking do may change, and thi
 """
 
 import logging
+import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -254,14 +255,21 @@ def measure_speed(source: str, target: str, device: str = "auto") -> float:
 
 @contextmanager
 def only_messages_from(level: int) -> Iterator[None]:
-    """Log messages of at least a level within a block, whose other messages are not those of what needs its results."""
-    log = logging.getLogger("modgap")
-    before = log.level
-    log.setLevel(level)
+    """Log messages of at least a level within a block, whose other messages are not those of what needs its results.
+
+    Other threads, such as the one that says how far a command is, log all of their messages.
+    """
+    log, thread = logging.getLogger("modgap"), threading.get_ident()
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        return record.levelno >= level or record.thread != thread
+
+    # It comes first, so that other filters do not know messages that nobody has seen.
+    log.filters.insert(0, is_shown)
     try:
         yield
     finally:
-        log.setLevel(before)
+        log.removeFilter(is_shown)
 
 
 def _load(source: str) -> Source:

@@ -122,8 +122,8 @@ def read(
         frame = encode_categories(frame, category_columns(frame, features))
     if kind == "series" and series_column is None:
         _warn_about_time_column(frame, purposes, first_path)
-    if kind != "text":
-        _warn_about_group_columns(frame, purposes, first_path, has_groups=bool(group_column))
+    group_like = () if kind == "text" else _group_like_columns(frame, purposes)
+    _warn_about_group_columns(group_like, first_path, has_groups=bool(group_column))
     codes = split_codes((code, len(part)) for (code, _), part in zip(located, parts, strict=True))
     if split is not None:
         if codes is not None:
@@ -146,7 +146,9 @@ def read(
     names = None if len(rows) == len(frame) else [str(row) for row in rows]
     if series_column is not None:
         names = [str(name) for name in frame[series_column].iloc[rows]]
-    return Table(samples, labels, classes, splits, groups, targets, columns=value_columns, names=names)
+    return Table(
+        samples, labels, classes, splits, groups, targets, columns=value_columns, names=names, group_like=group_like
+    )
 
 
 def read_named_frame(
@@ -177,15 +179,20 @@ def _warn_about_time_column(frame: "DataFrame", purposes: Sequence[str], path: P
         log.warning(text, path, str(suspects[0]), str(suspects[0]))
 
 
-def _warn_about_group_columns(frame: "DataFrame", purposes: Sequence[str], path: Path, *, has_groups: bool) -> None:
-    for name in [name for name in frame.columns if name not in purposes]:
-        if GROUP_NAMES.fullmatch(str(name)) and frame[name].dtype.kind in "iu" and not frame[name].is_unique:
-            way_out = "remove the column" if has_groups else f'pass `custom_data={{"group": {str(name)!r}}}`'
-            text = (
-                "The column %r of %s is read as a value of each sample, and can reveal the labels. If it says which "
-                "samples belong together, %s."
-            )
-            log.warning(text, str(name), path, way_out)
+def _group_like_columns(frame: "DataFrame", purposes: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns of values whose names and repeated whole numbers suggest groups."""
+    named = [name for name in frame.columns if name not in purposes and GROUP_NAMES.fullmatch(str(name))]
+    return tuple(str(name) for name in named if frame[name].dtype.kind in "iu" and not frame[name].is_unique)
+
+
+def _warn_about_group_columns(names: Sequence[str], path: Path, *, has_groups: bool) -> None:
+    for name in names:
+        way_out = "remove the column" if has_groups else f'pass `custom_data={{"group": {name!r}}}`'
+        text = (
+            "The column %r of %s is read as a value of each sample, and can reveal the labels. If it says which "
+            "samples belong together, %s."
+        )
+        log.warning(text, name, path, way_out)
 
 
 def _concatenate(parts: list["DataFrame"]) -> "DataFrame":
