@@ -5,6 +5,7 @@
     python benchmarks/evidence_third.py run PART [--workers 2]      run what is left; stop and resume at any time
     python benchmarks/evidence_third.py again PART [--most 10]      repeat finished jobs, and compare the numbers
     python benchmarks/evidence_third.py report                      the tables of the four answers, from what is done
+    python benchmarks/evidence_third.py figures                     their figures, to docs/
     python benchmarks/evidence_third.py digest                      the digest of the code, which each line has
 
 All parts but `history` wait for the protocol, docs/protocol.md, which says what is concluded from which result. PART is
@@ -29,10 +30,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evidence import model_jobs, third_choice, third_methods, third_models, third_ratios
+from evidence import model_jobs, third_choice, third_figures, third_methods, third_models, third_ratios
 from evidence.repeats import repeat_jobs
 from evidence.replay_tables import PrintedTable
 from evidence.running import run_jobs
+from evidence.selection import Table
 from evidence.third_jobs import (
     choice_pairs,
     code_digest,
@@ -43,12 +45,14 @@ from evidence.third_jobs import (
     work,
 )
 from evidence.third_power import HEADS, power_rows
+from matplotlib.figure import Figure
 from result_log import ResultLog
 from whole_transfer import errors_frame
 
 from modgap.cli.output import print_table
 
 RESULTS = Path(__file__).parent / "truth" / "third"
+DOCS = Path(__file__).parents[1] / "docs"
 RANKING = RESULTS.parent / "ranking.jsonl"
 """Errors of the second edition, which are a part of the history."""
 
@@ -103,10 +107,9 @@ def run(part: Part, log: ResultLog, workers: int) -> None:
 
 def answers(folder: Path) -> Iterator[PrintedTable]:
     """Yield the tables of the four questions, each as soon as all of its jobs are done."""
-    logs = {name: ResultLog(folder / f"{name}.jsonl") for name in (*PARTS, "transfer")}
+    logs = _logs(folder)
     if _is_done("choice", logs):
-        earlier = [ResultLog(RANKING), logs["history"]]
-        table = third_choice.error_table([*earlier, logs["choice"]], logs["models"].results())
+        table = _choice_table(logs)
         yield third_choice.choice_answer(third_choice.judged_regrets(table), "all sources")
         yield third_choice.choice_answer(third_choice.judged_pool_regrets(table), "five sources, the mean over pools")
     if _is_done("models", logs):
@@ -123,6 +126,29 @@ def answers(folder: Path) -> Iterator[PrintedTable]:
         yield third_ratios.source_answer(frame)
 
 
+def figures(folder: Path) -> Iterator[tuple[str, Figure]]:
+    """Yield the name and the figure of each question, as soon as all of its jobs are done."""
+    logs = _logs(folder)
+    if _is_done("choice", logs):
+        yield "evidence-choice", third_figures.choice_figure(third_choice.judged_regrets(_choice_table(logs)))
+    if _is_done("models", logs):
+        chosen = third_models.chosen_table(logs["models"].results(), third_models.LARGEST, logs["choice"])
+        yield "evidence-baselines", third_figures.baseline_figure(chosen)
+    if errors := logs["transfer"].results():
+        yield "evidence-transfers", third_figures.transfer_figure(errors_frame(errors))
+    if _is_done("methods", logs):
+        yield "evidence-methods", third_figures.method_figure(third_ratios.runs_frame(logs["methods"]))
+
+
+def _logs(folder: Path) -> dict[str, ResultLog]:
+    return {name: ResultLog(folder / f"{name}.jsonl") for name in (*PARTS, "transfer")}
+
+
+def _choice_table(logs: Mapping[str, ResultLog]) -> Table:
+    earlier = [ResultLog(RANKING), logs["history"]]
+    return third_choice.error_table([*earlier, logs["choice"]], logs["models"].results())
+
+
 def _is_done(part: str, logs: Mapping[str, ResultLog]) -> bool:
     return all(logs[part].get(job) for job in PARTS[part].jobs(logs[part]))
 
@@ -130,7 +156,7 @@ def _is_done(part: str, logs: Mapping[str, ResultLog]) -> bool:
 def main() -> None:
     """Run one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["power", "plan", "run", "again", "report", "digest"])
+    parser.add_argument("command", choices=["power", "plan", "run", "again", "report", "figures", "digest"])
     parser.add_argument("part", choices=list(PARTS), nargs="?")
     parser.add_argument("--most", type=int, default=10)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
@@ -142,6 +168,10 @@ def main() -> None:
     if options.command == "report":
         for table in answers(options.results):
             print_table(list(table.heads), [list(row) for row in table.rows], table.title)
+        return
+    if options.command == "figures":
+        for name, figure in figures(options.results):
+            figure.savefig(DOCS / f"{name}.png")
         return
     if options.command == "digest":
         print(code_digest())

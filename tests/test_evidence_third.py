@@ -4,8 +4,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from scipy import stats
+
+from tests.figure_checks import intervals
 
 TRUTH = Path(__file__).parent.parent / "benchmarks" / "truth"
 
@@ -108,3 +112,38 @@ def test_nothing_runs_on_a_judging_target_before_the_protocol(import_benchmark, 
     with pytest.raises(SystemExit):
         module.main()
     assert "protocol of the third edition must be committed first" in capsys.readouterr().err
+
+
+def test_figures_draw_the_intervals_of_the_tables(import_benchmark):
+    figures, models = import_benchmark("evidence.third_figures"), import_benchmark("evidence.third_models")
+    draws = np.random.default_rng(0)
+    errors = pd.DataFrame({name: draws.uniform(0, 30, 12) for name in (models.TRANSFER, "probe", "best baseline")})
+    regrets = errors.sub(errors.min(axis=1), axis=0)
+    expected = [stats.t.interval(0.95, 11, regrets[name].mean(), stats.sem(regrets[name])) for name in errors]
+    drawn = intervals(figures.transfer_figure(errors).axes[0])
+    np.testing.assert_allclose(sorted(drawn), sorted(expected))
+    frame = pd.DataFrame(
+        {"kind": ["table", "sound"] * 6, "probe": errors["probe"], "baseline": errors["best baseline"]}
+    )
+    assert "no kind of target" in str([text.get_text() for text in figures.baseline_figure(frame).texts])
+    frame["probe"] = frame["baseline"] - draws.uniform(1, 2, 12)
+    figure = figures.baseline_figure(frame)
+    assert len(intervals(figure.axes[0])) == 3
+    assert "the best probe is better on" in " ".join(text.get_text() for text in figure.texts)
+
+
+def test_the_figure_of_methods_has_the_ratios_of_the_table(import_benchmark):
+    figures, ratios = import_benchmark("evidence.third_figures"), import_benchmark("evidence.ratios")
+    draws = np.random.default_rng(1)
+    cells = [
+        (source, method, f"target {target}", seed)
+        for source in figures.SOURCES
+        for method in ("finetune", "emb", "mona", "scratch")
+        for target in range(8)
+        for seed in range(3)
+    ]
+    frame = pd.DataFrame(cells, columns=["source", "method", "target", "seed"])
+    frame["log_error"] = draws.normal(3, 0.2, len(frame))
+    expected = [ratios.error_ratios(frame, name, ["finetune"])["finetune"] for name in ("emb", "mona", "scratch")]
+    drawn = intervals(figures.method_figure(frame).axes[0])
+    np.testing.assert_allclose(sorted(drawn), sorted((one.low, one.high) for one in expected))
