@@ -22,6 +22,7 @@ on the machine: `python benchmarks/whole_transfer.py run --judging`.
 
 import argparse
 import functools
+import itertools
 import os
 import time
 from collections import Counter
@@ -42,12 +43,14 @@ from evidence.third_jobs import (
     history_pairs,
     models_design,
     training_jobs,
+    transfer_targets,
     work,
 )
 from evidence.third_power import HEADS, power_rows
 from matplotlib.figure import Figure
 from result_log import ResultLog
-from whole_transfer import errors_frame
+from whole_transfer import STRATEGIES, errors_frame
+from whole_transfer import Job as TransferJob
 
 from modgap.cli.output import print_table
 
@@ -110,20 +113,24 @@ def answers(folder: Path) -> Iterator[PrintedTable]:
     logs = _logs(folder)
     if _is_done("choice", logs):
         table = _choice_table(logs)
-        yield third_choice.choice_answer(third_choice.judged_regrets(table), "all sources")
+        regrets = third_choice.judged_regrets(table)
+        yield third_choice.choice_answer(regrets, "all sources")
+        yield third_choice.choice_answer(third_choice.of_constant(regrets, table), "all sources, without texts")
         yield third_choice.choice_answer(third_choice.judged_pool_regrets(table), "five sources, the mean over pools")
     if _is_done("models", logs):
         results = logs["models"].results()
         yield third_models.baseline_answer(results, logs["choice"])
         yield third_models.foresight_answer(results, logs["choice"])
         yield third_models.model_answer(results, logs["choice"])
+        yield third_models.model_answer(results, logs["choice"], with_constant=False)
         yield third_models.other_answer(results)
-    if errors := logs["transfer"].results():
-        yield third_models.transfer_answer(errors_frame(errors))
+    if _has_transfers(logs):
+        yield third_models.transfer_answer(errors_frame(logs["transfer"].results()))
     if _is_done("methods", logs):
         frame = third_ratios.runs_frame(logs["methods"])
         yield third_ratios.method_answer(frame)
         yield third_ratios.source_answer(frame)
+        yield third_ratios.method_answer(third_ratios.runs_frame(logs["methods"], with_half=False))
 
 
 def figures(folder: Path) -> Iterator[tuple[str, Figure]]:
@@ -134,8 +141,8 @@ def figures(folder: Path) -> Iterator[tuple[str, Figure]]:
     if _is_done("models", logs):
         chosen = third_models.chosen_table(logs["models"].results(), third_models.LARGEST, logs["choice"])
         yield "evidence-baselines", third_figures.baseline_figure(chosen)
-    if errors := logs["transfer"].results():
-        yield "evidence-transfers", third_figures.transfer_figure(errors_frame(errors))
+    if _has_transfers(logs):
+        yield "evidence-transfers", third_figures.transfer_figure(errors_frame(logs["transfer"].results()))
     if _is_done("methods", logs):
         yield "evidence-methods", third_figures.method_figure(third_ratios.runs_frame(logs["methods"]))
 
@@ -147,6 +154,10 @@ def _logs(folder: Path) -> dict[str, ResultLog]:
 def _choice_table(logs: Mapping[str, ResultLog]) -> Table:
     earlier = [ResultLog(RANKING), logs["history"]]
     return third_choice.error_table([*earlier, logs["choice"]], logs["models"].results())
+
+
+def _has_transfers(logs: Mapping[str, ResultLog]) -> bool:
+    return all(logs["transfer"].get(TransferJob(*pair)) for pair in itertools.product(transfer_targets(), STRATEGIES))
 
 
 def _is_done(part: str, logs: Mapping[str, ResultLog]) -> bool:

@@ -131,7 +131,7 @@ def test_cross_validation_chooses_the_models_that_are_compared(models, results, 
     expected = stats.t.interval(0.95, 2, -4, stats.sem([2.0, -4.0, -10.0]))
     assert rows["128", "all"][2:6] == ["3", "19.0", "23.0", f"-4.0 [{expected[0]:.1f}, {expected[1]:.1f}]"]
     assert rows["128", "all"][6].startswith("67 %")
-    assert rows["128", "all"][7] == rows["128", "table"][7] == "not shown"
+    assert (rows["128", "all"][7], rows["128", "table"][7]) == ("not shown", "")
     assert rows["128", "table"][5] == "-10.0"
     # The cross-validated errors foresee that the probe is better on a and b, and worse on c.
     assert models.foresight(frame) == (1, 2, 3)
@@ -153,11 +153,36 @@ def test_a_regret_is_the_error_minus_the_lowest_of_all_strategies(models):
 
 
 @pytest.mark.parametrize(
-    ("values", "decided"),
-    [([-1.0, -2.0, -1.5], False), ([-1.0, -2.0, -1.5, -1.2], True), ([-9.0, 9.0, 8.0, -7.0], False)],
+    ("values", "found"),
+    [([-1.0, -2.0, -1.5], None), ([-1.0, -2.0, -1.5, -1.2], "probe"), ([-9.0, 9.0, 8.0, -7.0], "not shown")],
 )
-def test_few_targets_decide_nothing(models, values, decided):
-    assert models.is_decided(np.array(values)) == decided
+def test_few_targets_decide_nothing(models, values, found):
+    frame = pd.DataFrame({"kind": "table", "probe": values, "baseline": 0.0})
+    assert models.better_sides(frame).get("table") == found
+
+
+def test_kinds_that_are_better_are_corrected_for_their_number(models):
+    values = [-1.0, -3.0, -2.5, -0.9]
+    one = pd.DataFrame({"kind": "table", "probe": values, "baseline": 0.0})
+    draws = np.random.default_rng(0).normal(0, 9, 4)
+    several = [one, *(pd.DataFrame({"kind": name, "probe": draws, "baseline": 0.0}) for name in "abcd")]
+    assert 0.01 < stats.ttest_1samp(values, 0).pvalue < 0.05
+    assert models.better_sides(one)["table"] == "probe"
+    assert models.better_sides(pd.concat(several))["table"] == "not shown"
+
+
+def test_a_transfer_is_compared_with_every_single_strategy(models):
+    draws = np.random.default_rng(0)
+    level = draws.uniform(10, 30, 20)
+    errors = pd.DataFrame({models.TRANSFER: level, "steady": level - 2, "noisy": level - 3 + draws.normal(0, 9, 20)})
+    assert models.highest_end(errors) >= 2
+    assert models.highest_end(errors.drop(columns=["noisy"])) == pytest.approx(2)
+
+
+def test_the_first_job_of_equal_errors_is_chosen_whatever_the_order_of_lines(models):
+    names = [job for job in models.jobs(models.models_design()) if job.part == "probe"][:2]
+    lines = [model_result(job.target, "probe", job.model, 0.2, 10.0) for job in names]
+    assert models.in_order(lines[::-1]) == models.in_order(lines) == lines
 
 
 def test_ratios_are_those_of_the_runs_at_the_chosen_rates(import_benchmark, tmp_path, monkeypatch):
@@ -173,7 +198,7 @@ def test_ratios_are_those_of_the_runs_at_the_chosen_rates(import_benchmark, tmp_
         level = 20 + 2 * targets.index(target)
         for seed in range(ratios.SEEDS):
             error = factors[method] * level * float(np.exp(rng.normal(0, 0.02)))
-            log.add(ratios.Job("all", source, method, target, seed, best), {"error": error})
+            log.add(ratios.Job("all", source, method, target, seed, best), {"error": error, "samples": {"test": 5000}})
     frame = ratios.runs_frame(log)
     assert len(frame) == 4 * 2 * len(ratios.METHODS) * ratios.SEEDS
     assert ratios.edge_share(frame) == pytest.approx(1 / len(ratios.METHODS))
@@ -186,3 +211,38 @@ def test_ratios_are_those_of_the_runs_at_the_chosen_rates(import_benchmark, tmp_
     of_sources = {row[0]: row for row in ratios.source_answer(frame).rows}
     assert float(of_sources["`emb`"][1].split()[0]) == pytest.approx(0.5, abs=0.02)
     assert float(of_sources["`emb`"][3].split()[0]) == pytest.approx(1, abs=0.04)
+
+
+def test_one_wrong_sample_of_few_does_not_decide(import_benchmark, tmp_path, monkeypatch):
+    ratios, logs = import_benchmark("evidence.third_ratios"), import_benchmark("result_log")
+    monkeypatch.setattr(ratios, "method_targets", lambda: ["t"])
+    monkeypatch.setattr(ratios, "METHODS", ("mona",))
+    monkeypatch.setattr(ratios, "SOURCES", ("vit-fashion",))
+    log = logs.ResultLog(tmp_path / "log.jsonl")
+    for rate in ratios.RATES:
+        log.add(ratios.Job("half", "vit-fashion", "mona", "t", 0, rate), {"error": 10.0 + (rate != ratios.RATES[2])})
+    for seed in range(ratios.SEEDS):
+        job = ratios.Job("all", "vit-fashion", "mona", "t", seed, ratios.RATES[2])
+        log.add(job, {"error": 2.5 * seed, "samples": {"test": 40}})
+    smoothed, floored = (ratios.runs_frame(log, with_half=with_half)["log_error"] for with_half in (True, False))
+    assert np.exp(smoothed).tolist() == pytest.approx([100 * 0.5 / 41, 100 * 1.5 / 41, 100 * 2.5 / 41])
+    assert np.exp(floored).tolist() == pytest.approx([0.1, 2.5, 5.0])
+
+
+def test_earlier_targets_are_judged_as_if_they_were_new(choice, logged):
+    table = choice.error_table([logged], targets=())
+    regrets = choice.earlier_regrets(table.of(np.arange(4), np.arange(6)))
+    # The first source is the best on all earlier targets, so the constant answer names it.
+    assert regrets[choice.CONSTANT] == pytest.approx(np.zeros(6))
+    random = table.errors[:4, :6].mean(axis=0) - table.errors[0, :6]
+    assert regrets[choice.RANDOM] == pytest.approx(100 * random)
+    alone = table.of(np.arange(1), np.arange(6))
+    assert np.isnan(choice.earlier_regrets(alone)[choice.CONSTANT]).all()
+
+
+def test_sources_that_the_constant_one_cannot_replace_have_a_constant_answer_of_their_own(choice):
+    # The first source is best where it can read, and the third on the earlier texts, but not on average.
+    errors = np.array([[0.1, 0.1, np.nan, np.nan, 0.1], [0.2, 0.2, 0.9, 0.8, 0.3], [0.9, 0.9, 0.8, 0.9, 0.2]])
+    scores = choice.constant_scores(errors, 3)
+    assert scores[:, 0].argmax() == scores[:, 4].argmax() == 0
+    assert np.where(np.isfinite(errors[:, 3]), scores[:, 3], -np.inf).argmax() == 2

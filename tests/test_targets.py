@@ -75,6 +75,9 @@ def test_a_stratified_subset_keeps_proportions_and_every_class():
     assert len(stratified_subset(labels, 4, 0)) == 4
     with pytest.raises(UsageError, match="at least 4"):
         stratified_subset(labels, 3, 0)
+    few = stratified_subset(labels, 3, 0, every_class=False)
+    assert len(few) == 3
+    np.testing.assert_array_equal(stratified_subset(labels, 100, 7, every_class=False), chosen)
 
 
 def test_splits_are_stratified_and_seeded_and_do_not_divide_groups():

@@ -151,7 +151,7 @@ def read_data(
     for size in sizes:
         strata = np.zeros(len(data.train), np.int64) if labels is None else stratification_labels(labels[data.train])
         few = size < len(data.train)
-        labeled[size] = data.train[stratified_subset(strata, size, 0)] if few else data.train
+        labeled[size] = data.train[stratified_subset(strata, size, 0, every_class=False)] if few else data.train
     test = data.test[np.linspace(0, len(data.test) - 1, min(most_tested, len(data.test))).astype(np.int64)]
     return replace(data, test=test), labeled
 

@@ -104,10 +104,39 @@ def judged_regrets(table: Table) -> dict[str, np.ndarray]:
     return filled
 
 
+def of_constant(regrets: Mapping[str, np.ndarray], table: Table) -> dict[str, np.ndarray]:
+    """Return the regrets with NaN on the judging targets that the constant source cannot read, which are texts."""
+    earlier = table.errors[:, : len(EARLIER)]
+    constant = np.nanmean(earlier - np.nanmean(earlier, axis=0), axis=1).argmin()
+    is_read = np.isfinite(table.errors[constant, len(EARLIER) :])
+    return {name: np.where(is_read, values, np.nan) for name, values in regrets.items()}
+
+
+def constant_scores(errors: np.ndarray, n_earlier: int) -> np.ndarray:
+    """Return minus the mean error of each source on the earlier targets, less the mean of all sources there, (S, n).
+
+    On targets that the source with the lowest mean cannot read, the earlier targets that it cannot read count alone, if
+    there are any: so there is a constant answer for texts, too.
+
+    Args:
+        errors: Errors of the sources, (S, n), of the earlier targets first; NaN where there is none.
+        n_earlier: Number of earlier targets.
+    """
+    centered = errors[:, :n_earlier] - np.nanmean(errors[:, :n_earlier], axis=0)
+    is_unread = ~np.isfinite(errors[np.nanmean(centered, axis=1).argmin()])
+    scores = np.empty_like(errors)
+    for group in (is_unread, ~is_unread):
+        known = centered[:, group[:n_earlier]] if group[:n_earlier].any() else centered
+        has_any = np.isfinite(known).any(axis=1)
+        means = np.where(has_any, np.nansum(known, axis=1) / np.maximum(1, np.isfinite(known).sum(axis=1)), np.inf)
+        scores[:, group] = -means[:, None]
+    return scores
+
+
 def _judged_regrets(table: Table, n_earlier: int) -> dict[str, np.ndarray]:
-    earlier, judged = table.errors[:, :n_earlier], table.errors[:, n_earlier:]
-    means = np.nanmean(earlier - np.nanmean(earlier, axis=0), axis=1)
-    ways = {RANDOM: np.zeros_like(judged), CONSTANT: np.broadcast_to(-means[:, None], judged.shape)}
+    judged = table.errors[:, n_earlier:]
+    constant = constant_scores(table.errors, n_earlier)[:, n_earlier:]
+    ways = {RANDOM: np.zeros_like(judged), CONSTANT: constant}
     ways |= {name: -table.pilots[name][:, n_earlier:] for name in STAGES}
     ways |= {name: scores[:, n_earlier:] for name, scores in table.scores.items()}
     by_way = {name: judge_scores(scores, judged).regrets for name, scores in ways.items()}
@@ -124,6 +153,23 @@ def judged_pool_regrets(table: Table) -> dict[str, np.ndarray]:
     """Return the same for five sources to choose from, whose history alone is known, the mean over pools, (n,)."""
     parts = [judged_regrets(table.of(np.array(pool))) for pool in pools(len(table.models))]
     return {name: np.nanmean([part[name] for part in parts], axis=0) for name in REPORTED}
+
+
+def earlier_regrets(table: Table) -> dict[str, np.ndarray]:
+    """Return the regrets on the earlier targets, (n,), each judged as if it were new and the others were known.
+
+    A target that fewer than two of the sources can read has NaN.
+
+    Args:
+        table: Result of `error_table` without judging targets.
+    """
+    sources, targets = np.arange(len(table.models)), np.arange(len(table.targets))
+    found = {name: np.full(len(targets), np.nan) for name in REPORTED}
+    for target in targets[np.isfinite(table.errors).sum(axis=0) >= FEWEST]:
+        known = [other for other in targets if other != target and np.isfinite(table.errors[:, other]).any()]
+        for name, values in _judged_regrets(table.of(sources, np.array([*known, target])), len(known)).items():
+            found[name][target] = values[0]
+    return found
 
 
 def choice_answer(regrets: Mapping[str, np.ndarray], among: str) -> PrintedTable:

@@ -13,7 +13,7 @@ from evidence.ratios import error_ratios
 from evidence.replay_tables import SHORT
 from evidence.selection import CONSTANT, HISTORY
 from evidence.study_jobs import SOURCES
-from evidence.third_models import ALL_KINDS, LARGEST, TRANSFER, is_decided
+from evidence.third_models import ALL_KINDS, LARGEST, better_sides, highest_end
 from evidence.third_ratios import FINE_TUNED, FIRST_STAGE, MONA
 from evidence.two_way import target_interval
 from modgap.answers.figures.labels import write_names
@@ -101,11 +101,8 @@ def baseline_figure(frame: pd.DataFrame) -> Figure:
     both = both.assign(difference=both["probe"] - both["baseline"])
     of_kinds = {str(kind): part["difference"].to_numpy() for kind, part in both.groupby("kind")}
     of_kinds = dict(sorted(of_kinds.items(), key=lambda item: item[1].mean()))
-    decided = [kind for kind, values in of_kinds.items() if is_decided(values)]
-    sides = {
-        "probe": [kind for kind in decided if of_kinds[kind].mean() < 0],
-        "baseline": [kind for kind in decided if of_kinds[kind].mean() > 0],
-    }
+    better = better_sides(frame)
+    sides = {side: [kind for kind in of_kinds if better.get(kind) == side] for side in ("probe", "baseline")}
     parts = [f"the best {side} is better on {' and '.join(kinds)}" for side, kinds in sides.items() if kinds]
     found = ", and ".join(parts) if parts else "no kind of target shows whether probes or baselines are better"
     title = f"With {LARGEST} labeled samples, {found}"
@@ -126,10 +123,10 @@ def transfer_figure(errors: pd.DataFrame) -> Figure:
     regrets = complete.sub(complete.min(axis=1), axis=0)
     singles = [name for name in complete if not str(name).startswith("transfer")]
     best = str(complete[singles].mean().idxmin())
-    interval = target_interval((complete[TRANSFER] - complete[best]).to_numpy())
-    relation = "as good as" if interval.high < 1 else "not shown to be as good as"
-    relation = "better than" if interval.high < 0 else relation
-    title = f"A transfer of 10 minutes is {relation} the best single strategy, the {best}"
+    highest = highest_end(complete)
+    relation = "as good as" if highest < 1 else "not shown to be as good as"
+    relation = "better than" if highest < 0 else relation
+    title = f"A transfer of 10 minutes is {relation} every single strategy; the best is the {best}"
     subtitle = f"Test error above the lowest of all strategies on {len(complete)} targets. {POINTS}"
     order = regrets.mean().sort_values().index
     rows = {str(name): regrets[name].to_numpy() for name in order}

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from result_log import ResultLog
 
+import modgap
 from evidence.judging_targets import draw
 from evidence.model_jobs import Design
 from evidence.ranking_jobs import DEVELOPMENT, TEST
@@ -59,7 +60,13 @@ def has_protocol() -> bool:
 
 
 def code_digest() -> str:
-    """Return the first 16 digits of the SHA-256 of all code that decides a result: of modgap and of the benchmarks."""
+    """Return the first 16 digits of the SHA-256 of all code that decides a result: of modgap and of the benchmarks.
+
+    Raises:
+        RuntimeError: If another modgap is imported than that beside the benchmarks.
+    """
+    if not Path(modgap.__file__).is_relative_to(ROOT):
+        raise RuntimeError(f"modgap is imported from {modgap.__file__}. Set PYTHONPATH={ROOT}.")
     digest = hashlib.sha256()
     for folder in (ROOT / "modgap", ROOT / "benchmarks"):
         for path in sorted(folder.rglob("*.py")):

@@ -7,12 +7,15 @@ import numpy as np
 import pandas as pd
 from result_log import ResultLog
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
+from evidence.model_jobs import jobs
 from evidence.model_tables import CONSTANT, FINE_TUNING, PARTS, chosen_models, percent
 from evidence.replay_tables import PrintedTable
-from evidence.third_jobs import SIZES, all_judging_targets, judging_targets, last_error
+from evidence.third_jobs import SIZES, all_judging_targets, judging_targets, last_error, models_design
 from evidence.two_way import target_interval
 from modgap.ranking.history.measure import ALL, HALF, RATES, Training, best_rate
+from modgap.ranking.source_patterns import split_input_size
 
 ALL_KINDS = "all"
 FEWEST = 4
@@ -35,7 +38,7 @@ def chosen_table(results: Sequence[Mapping[str, Any]], size: int, choices: Resul
     """
     kinds = judging_targets()
     rows = {}
-    for target, chosen in chosen_models(results, size).items():
+    for target, chosen in chosen_models(in_order(results), size).items():
         if target not in kinds:
             continue
         row = {name: float(model["errors"][str(size)]) for name, model in chosen.items()}
@@ -48,6 +51,17 @@ def chosen_table(results: Sequence[Mapping[str, Any]], size: int, choices: Resul
     return pd.DataFrame.from_dict(rows, orient="index").reindex(columns=["kind", *PARTS, FINE_TUNING, "validated"])
 
 
+def in_order(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return results in the order of the jobs, which decides between equal cross-validated errors."""
+    order = {(job.part, job.model, job.target): number for number, job in enumerate(jobs(models_design()))}
+
+    def place(result: Mapping[str, Any]) -> int:
+        job = result["job"]
+        return order.get((job["part"], job["model"], job["target"]), len(order))
+
+    return sorted(results, key=place)
+
+
 def constant_error(choices: ResultLog, target: str) -> float | None:
     """Return the test error in percent of the constant source after fine-tuning; None if it cannot read the target."""
     halves = {rate: choices.get(Training(HALF, CONSTANT, target, 0, rate)) for rate in RATES}
@@ -57,18 +71,23 @@ def constant_error(choices: ResultLog, target: str) -> float | None:
 
 
 def baseline_answer(results: Sequence[Mapping[str, Any]], choices: ResultLog) -> PrintedTable:
-    """Return the errors of the best probe and the best baseline by kind and number of labeled samples (question B)."""
+    """Return the errors of the best probe and the best baseline by kind and number of labeled samples (question B).
+
+    One of them is called better on a kind with 128 labeled samples alone, by p-values that Holm's method corrects for
+    the number of kinds with at least four targets.
+    """
     rows = []
     for size in SIZES:
         frame = chosen_table(results, size, choices).dropna(subset=["probe", "baseline"])
+        better = better_sides(frame) if size == LARGEST else {}
         groups = [*((str(kind), of_kind) for kind, of_kind in frame.groupby("kind")), (ALL_KINDS, frame)]
         for kind, of_kind in groups:
             differences = (of_kind["probe"] - of_kind["baseline"]).to_numpy()
             decided = int((differences != 0).sum())
             share = percent(int((differences < 0).sum()), decided) if decided else ""
             means = [f"{of_kind[name].mean():.1f}" for name in ("probe", "baseline")]
-            better = ("probe" if differences.mean() < 0 else "baseline") if is_decided(differences) else "not shown"
-            rows.append([str(size), kind, str(len(of_kind)), *means, _interval(differences), share, better])
+            cells = [*means, _interval(differences), share, better.get(kind, "")]
+            rows.append([str(size), kind, str(len(of_kind)), *cells])
     heads = [
         "labeled", "kind", "targets", "best probe", "best baseline", "probe minus baseline [95 %]",
         "probe is better [95 %]", "better",
@@ -105,8 +124,18 @@ def foresight_answer(results: Sequence[Mapping[str, Any]], choices: ResultLog) -
     return PrintedTable("Is it foreseen whether the best probe or the best baseline is better?", heads, rows)
 
 
-def model_answer(results: Sequence[Mapping[str, Any]], choices: ResultLog) -> PrintedTable:
-    """Return what cross-validation chooses minus the fine-tuning of the constant source (question C, first part)."""
+def model_answer(
+    results: Sequence[Mapping[str, Any]], choices: ResultLog, *, with_constant: bool = True
+) -> PrintedTable:
+    """Return what cross-validation chooses minus the fine-tuning of the constant source (question C, first part).
+
+    Args:
+        results: Results of the baselines and probes.
+        choices: Results of question A.
+        with_constant: False to leave out the probe of the constant source, whose input is larger than in fine-tuning.
+    """
+    probed = split_input_size(CONSTANT)[0]
+    results = [one for one in results if with_constant or one["job"]["model"] != probed]
     frame = chosen_table(results, LARGEST, choices)
     rows = []
     for name in PARTS:
@@ -118,6 +147,7 @@ def model_answer(results: Sequence[Mapping[str, Any]], choices: ResultLog) -> Pr
         rows.append([name, str(len(pairs)), *means, _interval(differences), share])
     heads = ["model", "targets", "its error", f"fine-tuning of {CONSTANT}", "difference [95 %]", "better [95 %]"]
     title = f"Mean test errors in percent, {LARGEST} labeled samples, of the models that cross-validation chooses"
+    title += "" if with_constant else f", without the probe of {probed}"
     return PrintedTable(title, heads, rows)
 
 
@@ -140,9 +170,19 @@ def transfer_answer(errors: pd.DataFrame) -> PrintedTable:
     return PrintedTable(f"Mean test errors and regrets on {len(complete)} judging targets", heads, rows)
 
 
+def highest_end(errors: pd.DataFrame) -> float:
+    """Return the highest upper end of the intervals of a transfer of 10 minutes minus each single strategy.
+
+    A strategy that is chosen for its mean on the same targets would be an opponent of luck, so the transfer has to
+    be as good as all of them.
+    """
+    singles = [name for name in errors if not str(name).startswith("transfer")]
+    return max(target_interval((errors[TRANSFER] - errors[name]).to_numpy()).high for name in singles)
+
+
 def other_answer(results: Sequence[Mapping[str, Any]]) -> PrintedTable:
     """Return the errors of the judging targets without one class a sample, in percent of the variance."""
-    chosen = chosen_models(results, LARGEST)
+    chosen = chosen_models(in_order(results), LARGEST)
     others = sorted((set(all_judging_targets()) - set(judging_targets())) & set(chosen))
     rows = [[target, *_errors(chosen[target])] for target in others]
     return PrintedTable("Errors of targets without classes, in percent of the variance", ["target", *PARTS], rows)
@@ -159,8 +199,27 @@ def _interval(values: np.ndarray) -> str:
     return f"{interval.mean:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
 
 
-def is_decided(differences: np.ndarray) -> bool:
-    """Return True if a mean difference over enough targets has an interval that excludes 0."""
-    if len(differences) < FEWEST:
-        return False
-    return bool(stats.ttest_1samp(differences, 0).pvalue < 0.05) if np.ptp(differences) else bool(differences[0])
+def better_sides(frame: pd.DataFrame) -> dict[str, str]:
+    """Return for all targets and for each kind with at least four of them what is better, `probe` or `baseline`.
+
+    It is `not shown` where the p-value of the paired t-test, of kinds corrected by Holm, exceeds .05.
+
+    Args:
+        frame: Result of `chosen_table`.
+    """
+    both = frame.dropna(subset=["probe", "baseline"])
+    differences = both["probe"] - both["baseline"]
+    of_kinds = {str(kind): part for kind, part in differences.groupby(both["kind"]) if len(part) >= FEWEST}
+    p_values = {kind: _p_value(part.to_numpy()) for kind, part in of_kinds.items()}
+    corrected = multipletests(list(p_values.values()), method="holm")[1] if p_values else []
+    found = {**dict(zip(p_values, corrected, strict=True)), ALL_KINDS: _p_value(differences.to_numpy())}
+    means = {kind: part.mean() for kind, part in of_kinds.items()} | {ALL_KINDS: differences.mean()}
+    sides = {kind: "probe" if mean < 0 else "baseline" for kind, mean in means.items()}
+    return {kind: sides[kind] if p_value <= 0.05 else "not shown" for kind, p_value in found.items()}
+
+
+def _p_value(differences: np.ndarray) -> float:
+    """Return the p-value of a mean of 0; of equal differences it is 0, or 1 if they are 0."""
+    if np.ptp(differences) == 0:
+        return float(differences[0] == 0)
+    return float(stats.ttest_1samp(differences, 0).pvalue)

@@ -13,10 +13,10 @@ from whole_transfer import errors_frame
 from evidence.model_tables import CONSTANT as CONSTANT_SOURCE
 from evidence.model_tables import chosen_errors, fine_tuning_error
 from evidence.replay_tables import SHORT
-from evidence.replays import pool_regrets
-from evidence.selection import CONSTANT, HISTORY, choices
-from evidence.selection_tables import fine_tuning_table
+from evidence.replays import pools
+from evidence.selection import CONSTANT, HISTORY
 from evidence.study_jobs import READ
+from evidence.third_choice import REPORTED, earlier_regrets, error_table
 from evidence.third_models import TRANSFER
 from evidence.two_way import target_interval
 
@@ -34,11 +34,13 @@ def earlier_differences() -> Iterator[tuple[str, str, np.ndarray, int]]:
 
     Differences are in points; those of methods are differences of the natural logarithm of the error, times 100.
     """
-    table = fine_tuning_table()
+    table = error_table([ResultLog(TRUTH / "ranking.jsonl"), ResultLog(TRUTH / "third" / "history.jsonl")], targets=())
+    of_pools = [earlier_regrets(table.of(np.array(pool))) for pool in pools(len(table.models))]
     for pool, regrets in (
-        ("all sources", {name: one.regrets for name, one in choices(table).items()}),
-        ("pools of five", pool_regrets(table)),
+        ("all sources", earlier_regrets(table)),
+        ("pools of five", {name: np.nanmean([part[name] for part in of_pools], axis=0) for name in REPORTED}),
     ):
+        regrets = {name: values[np.isfinite(values)] for name, values in regrets.items()}
         after = regrets[HISTORY.format(SHORT)]
         yield "A", f"history and 3 epochs - constant answer, {pool}", after - regrets[CONSTANT], 41
         yield "A", f"history and 3 epochs - 3 epochs alone, {pool}", after - regrets[SHORT], 41

@@ -16,18 +16,27 @@ from modgap.ranking.history.measure import ALL, HALF
 
 MONA, FINE_TUNED, FIRST_STAGE = "mona", "finetune", "emb"
 LOWEST = 0.1
-"""Error in percent that a lower one counts as, since it has a logarithm."""
+"""Error in percent that a lower one counts as, in the analysis with which the main one is compared."""
 
 
-def runs_frame(log: ResultLog) -> pd.DataFrame:
-    """Return the runs on all labeled samples: `source`, `method`, `target`, `seed`, `rate`, `error` and `log_error`."""
+def runs_frame(log: ResultLog, *, with_half: bool = True) -> pd.DataFrame:
+    """Return the runs on all labeled samples: `source`, `method`, `target`, `seed`, `rate`, `error` and `log_error`.
+
+    Args:
+        log: Results of the jobs.
+        with_half: True for the logarithm of (wrong samples + 1/2) / (samples + 1), so that one wrong sample more or
+            less of few does not decide; False for that of the error, at least 0.1 %.
+    """
     rows = []
     for target, source, method in itertools.product(method_targets(), SOURCES, METHODS):
         rate = chosen_rate([Job(HALF, source, method, target, 0, one) for one in RATES], log)
         for seed in range(SEEDS if rate is not None else 0):
             if result := log.get(Job(ALL, source, method, target, seed, rate)):
-                error = float(result["error"])
-                rows.append((source, method, target, seed, rate, error, np.log(max(error, LOWEST))))
+                error, n_tested = float(result["error"]), result["samples"]["test"]
+                positive = max(error, LOWEST)
+                if with_half:
+                    positive = 100 * (error / 100 * n_tested + 0.5) / (n_tested + 1)
+                rows.append((source, method, target, seed, rate, error, np.log(positive)))
     return pd.DataFrame(rows, columns=["source", "method", "target", "seed", "rate", "error", "log_error"])
 
 

@@ -81,21 +81,27 @@ def stratification_labels(labels: np.ndarray) -> np.ndarray:
     return rarest
 
 
-def stratified_subset(labels: np.ndarray, size: int, seed: int) -> np.ndarray:
+def stratified_subset(labels: np.ndarray, size: int, seed: int, *, every_class: bool = True) -> np.ndarray:
     """Return sorted numbers of `size` samples, with classes in proportion and at least one sample of each class.
 
+    Args:
+        labels: Class of each sample, shape (N,).
+        size: Number of samples.
+        seed: Seed of the draw.
+        every_class: False to draw in proportion alone if there are more classes than `size`.
+
     Raises:
-        UsageError: When `size` is smaller than the number of classes.
+        UsageError: When `size` is smaller than the number of classes, and every class must have a sample.
 
     Example:
         >>> stratified_subset(np.array([0] * 8 + [1] * 4 + [2]), 7, seed=0)
         array([ 0,  1,  2,  6,  8, 10, 12])
     """
     n_classes = len(np.unique(labels))
-    if size < n_classes:
+    if size < n_classes and every_class:
         raise UsageError(f"expected a limit of at least {n_classes}, one sample for each class, got {size}")
     keys = stratified_keys(labels, None, seed)
-    for label in np.unique(labels):
+    for label in np.unique(labels) if size >= n_classes else ():
         members = np.flatnonzero(labels == label)
         keys[members[keys[members].argmin()]] = -1
     return np.sort(np.argsort(keys, kind="stable")[:size])

@@ -32,7 +32,8 @@ from modgap.ranking.history.lines import (
 from modgap.ranking.source_patterns import split_input_size, with_input_size
 from modgap.sources import Source, control_name, open_source
 from modgap.storage.cache import cache_key
-from modgap.targets import TargetRequest, open_target
+from modgap.targets import Target, TargetRequest, open_target
+from modgap.targets.splits import stratified_subset
 from modgap.training.evaluation import Evaluator
 from modgap.training.loop import NotFiniteError
 from modgap.training.pilot import labeled_halves
@@ -192,10 +193,24 @@ def _read_labeled(target: str, _fingerprint: str) -> TargetData:
     test = read_target_data(opened).test
     if len(test) > MOST_TESTED:
         test = test[np.linspace(0, len(test) - 1, MOST_TESTED).astype(np.int64)]
-    data = replace(read_target_data(opened, limit=LABELED), test=test)
+    data = _few_labeled(opened)
+    data = replace(data, test=test)
     if data.output.task != "classification":
         raise InputError(f"A history needs one class for each sample, and {opened.name} has other labels.")
     return data
+
+
+def _few_labeled(opened: Target) -> TargetData:
+    """Return a target with at most 128 labeled samples, of as many classes as fit if there are more classes."""
+    data = read_target_data(opened)
+    if data.output.task != "classification" or data.output.shape[0] <= LABELED:
+        return read_target_data(opened, limit=LABELED)
+    labels = np.asarray(data.table.class_labels)
+
+    def few(rows: np.ndarray) -> np.ndarray:
+        return np.asarray(rows[stratified_subset(labels[rows], LABELED, 0, every_class=False)])
+
+    return replace(data, train=few(data.train), validation=few(data.validation))
 
 
 def measure_errors(training: Training, device: str = "auto") -> TrainingErrors:
