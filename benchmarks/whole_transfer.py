@@ -112,14 +112,14 @@ def _at_the_best_rate(command: list[str], out: Path) -> list[str]:
 def _told(out: Path) -> dict[str, Any]:
     """Return what is kept of the record of a run, and of that of a transfer."""
     record = json.loads((out / "run.json").read_text())
-    found = {name: record["result"][name] for name in ("test", "interval", "unit", "metric", "majority_error")}
-    found |= {name: record[name] for name in ("method", "source")}
+    kept = {name: record["result"][name] for name in ("test", "interval", "unit", "metric", "majority_error")}
+    kept |= {name: record[name] for name in ("method", "source")}
     transfer = out / "transfer.json"
     if transfer.exists():
         told = json.loads(transfer.read_text())
-        found |= {name: told[name] for name in ("chosen", "lowest", "helps", "labeled")}
-        found["parts"] = {name: round(value, 1) for name, value in told["seconds"].items()}
-    return found
+        kept |= {name: told[name] for name in ("chosen", "lowest", "helps", "labeled")}
+        kept["parts"] = {name: round(value, 1) for name, value in told["seconds"].items()}
+    return kept
 
 
 def errors_frame(results: list[dict[str, Any]]) -> pd.DataFrame:

@@ -126,9 +126,9 @@ def constant_scores(errors: np.ndarray, n_earlier: int) -> np.ndarray:
     is_unread = ~np.isfinite(errors[np.nanmean(centered, axis=1).argmin()])
     scores = np.empty_like(errors)
     for group in (is_unread, ~is_unread):
-        known = centered[:, group[:n_earlier]] if group[:n_earlier].any() else centered
-        has_any = np.isfinite(known).any(axis=1)
-        means = np.where(has_any, np.nansum(known, axis=1) / np.maximum(1, np.isfinite(known).sum(axis=1)), np.inf)
+        of_group = centered[:, group[:n_earlier]] if group[:n_earlier].any() else centered
+        n_errors = np.isfinite(of_group).sum(axis=1)
+        means = np.where(n_errors > 0, np.nansum(of_group, axis=1) / np.maximum(1, n_errors), np.inf)
         scores[:, group] = -means[:, None]
     return scores
 
@@ -164,12 +164,12 @@ def earlier_regrets(table: Table) -> dict[str, np.ndarray]:
         table: Result of `error_table` without judging targets.
     """
     sources, targets = np.arange(len(table.models)), np.arange(len(table.targets))
-    found = {name: np.full(len(targets), np.nan) for name in REPORTED}
+    regrets = {name: np.full(len(targets), np.nan) for name in REPORTED}
     for target in targets[np.isfinite(table.errors).sum(axis=0) >= FEWEST]:
-        known = [other for other in targets if other != target and np.isfinite(table.errors[:, other]).any()]
-        for name, values in _judged_regrets(table.of(sources, np.array([*known, target])), len(known)).items():
-            found[name][target] = values[0]
-    return found
+        others = [other for other in targets if other != target and np.isfinite(table.errors[:, other]).any()]
+        for name, values in _judged_regrets(table.of(sources, np.array([*others, target])), len(others)).items():
+            regrets[name][target] = values[0]
+    return regrets
 
 
 def choice_answer(regrets: Mapping[str, np.ndarray], among: str) -> PrintedTable:

@@ -82,13 +82,15 @@ def choice_figure(regrets: Mapping[str, np.ndarray]) -> Figure:
     Args:
         regrets: Result of `judged_regrets`.
     """
-    known = {name: values[np.isfinite(values)] for name, values in regrets.items()}
-    order = sorted(known, key=lambda name: known[name].mean())
-    is_better = target_interval(known[HISTORY.format(SHORT)] - known[CONSTANT]).high < 0
-    found = "better" if is_better else "not shown to be better"
-    title = f"History with pilots of three epochs is {found} than the {CONSTANT}"
-    subtitle = f"Test error of the chosen source above that of the best, on {len(known[CONSTANT])} targets. {POINTS}"
-    return rows_figure(_long({name: known[name] for name in order}), title, subtitle, "regret in points", None)
+    of_targets = {name: values[np.isfinite(values)] for name, values in regrets.items()}
+    order = sorted(of_targets, key=lambda name: of_targets[name].mean())
+    is_better = target_interval(of_targets[HISTORY.format(SHORT)] - of_targets[CONSTANT]).high < 0
+    relation = "better" if is_better else "not shown to be better"
+    title = f"History with pilots of three epochs is {relation} than the {CONSTANT}"
+    subtitle = (
+        f"Test error of the chosen source above that of the best, on {len(of_targets[CONSTANT])} targets. {POINTS}"
+    )
+    return rows_figure(_long({name: of_targets[name] for name in order}), title, subtitle, "regret in points", None)
 
 
 def baseline_figure(frame: pd.DataFrame) -> Figure:
@@ -104,8 +106,8 @@ def baseline_figure(frame: pd.DataFrame) -> Figure:
     better = better_sides(frame)
     sides = {side: [kind for kind in of_kinds if better.get(kind) == side] for side in ("probe", "baseline")}
     parts = [f"the best {side} is better on {' and '.join(kinds)}" for side, kinds in sides.items() if kinds]
-    found = ", and ".join(parts) if parts else "no kind of target shows whether probes or baselines are better"
-    title = f"With {LARGEST} labeled samples, {found}"
+    finding = ", and ".join(parts) if parts else "no kind of target shows whether probes or baselines are better"
+    title = f"With {LARGEST} labeled samples, {finding}"
     subtitle = f"Test errors on {len(both)} targets; below 0 the probe is better. {POINTS}"
     rows = {f"{kind} ({len(values)})": values for kind, values in of_kinds.items()}
     every = {f"{ALL_KINDS} ({len(both)})": both["difference"].to_numpy()}

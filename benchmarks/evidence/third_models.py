@@ -212,10 +212,10 @@ def better_sides(frame: pd.DataFrame) -> dict[str, str]:
     of_kinds = {str(kind): part for kind, part in differences.groupby(both["kind"]) if len(part) >= FEWEST}
     p_values = {kind: _p_value(part.to_numpy()) for kind, part in of_kinds.items()}
     corrected = multipletests(list(p_values.values()), method="holm")[1] if p_values else []
-    found = {**dict(zip(p_values, corrected, strict=True)), ALL_KINDS: _p_value(differences.to_numpy())}
+    p_values = {**dict(zip(p_values, corrected, strict=True)), ALL_KINDS: _p_value(differences.to_numpy())}
     means = {kind: part.mean() for kind, part in of_kinds.items()} | {ALL_KINDS: differences.mean()}
     sides = {kind: "probe" if mean < 0 else "baseline" for kind, mean in means.items()}
-    return {kind: sides[kind] if p_value <= 0.05 else "not shown" for kind, p_value in found.items()}
+    return {kind: sides[kind] if p_value <= 0.05 else "not shown" for kind, p_value in p_values.items()}
 
 
 def _p_value(differences: np.ndarray) -> float:

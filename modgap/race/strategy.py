@@ -47,6 +47,8 @@ LATEST = 1.05
 """Share of the budget at which the last steps are given up."""
 FIT_SECONDS = 1.0
 """Seconds of a probe besides those of its pass."""
+PLAN_FACTOR = 1.5
+"""Factor of the expected number of steps from which a plan counts as changed."""
 
 
 @dataclass(frozen=True)
@@ -326,3 +328,22 @@ class Strategy:
 def _best(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Return the outcomes that have an error, the lowest first."""
     return sorted((one for one in outcomes if not one.reason), key=lambda one: one.error)
+
+
+def lasting_changes(n_expected: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the numbers of steps before and after each change of a plan that lasts, at most one in each direction.
+
+    A step that takes long can take the place of many cheap ones for a moment, so a change counts in its second round.
+
+    Args:
+        n_expected: Number of all steps that are expected before each round.
+    """
+    changes: list[tuple[int, int]] = []
+    planned, latest, told = n_expected[0], 0, set[bool]()
+    for number in n_expected[1:]:
+        direction = (number > planned * PLAN_FACTOR) - (number < planned / PLAN_FACTOR)
+        if direction and direction == latest and (direction > 0) not in told:
+            changes.append((planned, number))
+            planned, told = number, told | {direction > 0}
+        latest = direction
+    return changes

@@ -29,7 +29,7 @@ from modgap.race.steps import (
     read_labeled,
     training_settings,
 )
-from modgap.race.strategy import Strategy
+from modgap.race.strategy import Strategy, lasting_changes
 from modgap.race.verdict import CONTROL, KINDS, Chosen, choose_model, control_kind, kind_of, shown_loss
 from modgap.ranking.history.measure import only_messages_from
 from modgap.sources import control_name, open_source
@@ -50,8 +50,6 @@ TRAINED, SCRATCH = KINDS[3:5]
 FINAL_FITS = "final fits"
 SHOWN = 5
 """Models with the lowest errors that a view of a running race has."""
-PLAN_FACTOR = 1.5
-"""Factor of the expected number of steps from which a plan counts as changed."""
 LONGEST_LIMIT = 24 * 60
 """Largest number of minutes of a race."""
 MANY = 1 << 20
@@ -565,25 +563,6 @@ class _Running:
             request = TrainRequest(method, source, target, settings, protocol="labeled", samples=on_device)
             with only_messages_from(logging.WARNING):  # Those of epochs do not name the model.
                 return train(request, folder, resume=(folder / RECORD).exists())
-
-
-def lasting_changes(n_expected: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the numbers of steps before and after each change of a plan that lasts, at most one in each direction.
-
-    A step that takes long can take the place of many cheap ones for a moment, so a change counts in its second round.
-
-    Args:
-        n_expected: Number of all steps that are expected before each round.
-    """
-    changes: list[tuple[int, int]] = []
-    planned, latest, told = n_expected[0], 0, set[bool]()
-    for number in n_expected[1:]:
-        direction = (number > planned * PLAN_FACTOR) - (number < planned / PLAN_FACTOR)
-        if direction and direction == latest and (direction > 0) not in told:
-            changes.append((planned, number))
-            planned, told = number, told | {direction > 0}
-        latest = direction
-    return changes
 
 
 def _line(number: int, elapsed: float, outcome: Outcome) -> str:

@@ -4,6 +4,7 @@ import difflib
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -122,8 +123,7 @@ def read(
         frame = encode_categories(frame, category_columns(frame, features))
     if kind == "series" and series_column is None:
         _warn_about_time_column(frame, purposes, first_path)
-    group_like = () if kind == "text" else _group_like_columns(frame, purposes)
-    _warn_about_group_columns(group_like, first_path, has_groups=bool(group_column))
+    group_like = _group_like_columns(frame, purposes, first_path, group_column) if kind != "text" else ()
     codes = split_codes((code, len(part)) for (code, _), part in zip(located, parts, strict=True))
     if split is not None:
         if codes is not None:
@@ -146,9 +146,8 @@ def read(
     names = None if len(rows) == len(frame) else [str(row) for row in rows]
     if series_column is not None:
         names = [str(name) for name in frame[series_column].iloc[rows]]
-    return Table(
-        samples, labels, classes, splits, groups, targets, columns=value_columns, names=names, group_like=group_like
-    )
+    read = Table(samples, labels, classes, splits, groups, targets, columns=value_columns, names=names)
+    return replace(read, group_like=group_like)
 
 
 def read_named_frame(
@@ -179,20 +178,20 @@ def _warn_about_time_column(frame: "DataFrame", purposes: Sequence[str], path: P
         log.warning(text, path, str(suspects[0]), str(suspects[0]))
 
 
-def _group_like_columns(frame: "DataFrame", purposes: Sequence[str]) -> tuple[str, ...]:
-    """Return the columns of values whose names and repeated whole numbers suggest groups."""
+def _group_like_columns(
+    frame: "DataFrame", purposes: Sequence[str], path: Path, group_column: str | None
+) -> tuple[str, ...]:
+    """Return the columns of values whose names and repeated whole numbers suggest groups, each with a warning."""
     named = [name for name in frame.columns if name not in purposes and GROUP_NAMES.fullmatch(str(name))]
-    return tuple(str(name) for name in named if frame[name].dtype.kind in "iu" and not frame[name].is_unique)
-
-
-def _warn_about_group_columns(names: Sequence[str], path: Path, *, has_groups: bool) -> None:
-    for name in names:
-        way_out = "remove the column" if has_groups else f'pass `custom_data={{"group": {name!r}}}`'
+    suspects = [str(name) for name in named if frame[name].dtype.kind in "iu" and not frame[name].is_unique]
+    for name in suspects:
+        way_out = "remove the column" if group_column else f'pass `custom_data={{"group": {name!r}}}`'
         text = (
             "The column %r of %s is read as a value of each sample, and can reveal the labels. If it says which "
             "samples belong together, %s."
         )
         log.warning(text, name, path, way_out)
+    return tuple(suspects)
 
 
 def _concatenate(parts: list["DataFrame"]) -> "DataFrame":
