@@ -297,7 +297,7 @@ def _warn_of_order(task: InferenceTask) -> None:
 
 
 def _with_null(task: InferenceTask, problem: HeldOutProblem, estimate: Estimate) -> tuple[Estimate, float | None]:
-    """Return the estimate with its null distributions, and a mean error of held-out samples with permuted labels.
+    """Return the estimate with its null distributions, and the mean held-out error with permuted labels.
 
     In a test of `soft`, this 0-1 error is that of the search if it was requested and the problem is
     small enough, and else that of the maps that minimize the soft error. In other tests it is None.

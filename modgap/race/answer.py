@@ -126,7 +126,7 @@ def _headline(race: Race) -> str:
     metric = metric_without_unit(winner.run.record["result"])
     if _beats_chance(race):
         return f"Use {winner.spoken}: its test {metric} is {winner.shown}."
-    # Test errors choose nothing: another model with a lower one is never recommended for it.
+    # No model is chosen by its test error, so another one with a lower test error is not recommended.
     others = [one.run.record["result"]["test"] for one in race.tested[1:]]
     is_any_lower = any(test is not None and test < race.chance.test for test in others)
     model = "The chosen model is not" if is_any_lower else "No model is"
