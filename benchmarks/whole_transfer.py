@@ -5,8 +5,9 @@
     python benchmarks/whole_transfer.py report                errors, regrets, minutes and memory
 
 Each strategy is one process on this machine with nothing beside it and a cache of its own, and is tested on the same
-test split. OWN.json adds targets from files: an object with the options of `modgap train` for each name. The regret of
-a strategy is its test error minus the lowest of all strategies on the target.
+test split. OWN.json, which `own_targets.py` writes, adds targets from files: an object with the options of
+`modgap train` for each name. The regret of a strategy is its test error minus the lowest of all strategies on the
+target.
 """
 
 import argparse
