@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 from modgap.probes.folds import FOLDS, stratified_folds
 from modgap.probes.input_checks import validate_samples
 from modgap.probes.logistic import DEFAULT_STRENGTH, logistic_path
-from modgap.statistics.bootstrap import group_numbers
+from modgap.statistics.bootstrap import unit_numbers
 
 
 def cross_validated_errors(
@@ -40,7 +40,7 @@ def cross_validated_errors(
         0.0
     """
     array, codes = validate_samples(features, labels)
-    numbers = group_numbers(groups, len(codes))
+    numbers = unit_numbers(groups, len(codes))
     _, inverse, counts = np.unique(codes, return_inverse=True, return_counts=True)
     frequent = counts[inverse.ravel()] >= FOLDS
     array = array[frequent]

@@ -23,7 +23,7 @@ from modgap.baselines.predictors import RIDGE
 from modgap.cli.output import print_table
 from modgap.models import Output
 from modgap.race.steps import BASELINE, Outcome, Step
-from modgap.race.strategy import folds_of_finalists
+from modgap.race.strategy import n_judging_folds
 from modgap.race.verdict import FIELD, PRETRAINED, choose_model, first_of_kinds, kind_of, transfer_helps
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.paired import paired_difference
@@ -71,7 +71,7 @@ def simulate(n: int, effect: float, seed: int) -> Result:
     n_labeled = n - n // 5
     truth, test = Truth(OUTPUT, y[:n_labeled]), y[n_labeled:]
     folds = truth.folds(seed)
-    judged = list(range(folds_of_finalists(n_labeled)))
+    judged = list(range(n_judging_folds(n_labeled)))
     outcomes = []
     for method, name, values in zip(METHODS, NAMES, features, strict=True):
         scores = held_out_scores(_model(values), range(n_labeled), FORM, truth, folds, judged, seed)

@@ -53,7 +53,7 @@ from modgap.storage.paths import expand_user
 
 if TYPE_CHECKING:
     from modgap.jobs import Backend
-    from modgap.ranking.stages import ProgressFile, RunningJobs, StageState
+    from modgap.ranking.stages import ProgressFile, RankingProgress, StageState
     from modgap.ranking.types import RankRequest
 
 MINIMUMS = {"resamples": 0, "limit": 0, "jobs": 1, "pseudo_classes": 2, "splits": 1, "per_class": 1}
@@ -124,7 +124,7 @@ def _print_finished(folder: Path) -> None:
         raise InputError(f"There is no ranking in {folder}. Pass the folder of --out.")
 
 
-def _status_row(stage: "StageState", running: "RunningJobs", now: float) -> list[str]:
+def _status_row(stage: "StageState", running: "RankingProgress", now: float) -> list[str]:
     counts = [f"{number:,}" for number in (stage.jobs, stage.computed, stage.cached, stage.failed)]
     at_work = running.running(stage)
     left = stage.seconds_left(now)

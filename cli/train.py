@@ -135,11 +135,11 @@ def train(**options: Any) -> None:
     """
     from modgap.jobs import Backend
     from modgap.training.sweep import parse_sweep, run_sweep
-    from modgap.training.train import TrainRequest
     from modgap.training.train import train as train_model
+    from modgap.training.train_request import TrainRequest
 
     samples = sample_request(options)
-    check_minimums(options, {"pseudo_classes": 2})
+    check_minimums(options, {"pseudo_classes": 2, "jobs": 1})
     request = TrainRequest(
         method=options["method"],
         source=options["source"] or "",
@@ -149,7 +149,6 @@ def train(**options: Any) -> None:
         samples=samples,
         weights=options["weights"],
     )
-    check_minimums(options, {"jobs": 1})
     sweep = parse_sweep(options["sweep"], options["trials"], options["sampler"])
     if sweep is None and options["jobs"]:
         raise UsageError("--jobs runs the trials of a sweep side by side. Pass --sweep, or leave --jobs out.")
@@ -184,9 +183,9 @@ def _print_run(run: "Run", request: "TrainRequest", options: Options) -> None:
         click.echo(json.dumps(dict(run.record), allow_nan=False))
         return
     replaced = (("--weights", options["weights"]), ("--input-size", options["input_size"]))
-    further = [text for option, value in replaced if value for text in (option, str(value))]
+    further = [text for name, value in replaced if value for text in (name, str(value))]
     answer = run_answer(run.record, str(run.folder), further)
-    closing_notes = list(_baseline_note(run, request))
+    closing_notes = list(_baseline_notes(run, request))
     target = run.record["target"]
     if rows := named_manifest(target).published[:PUBLISHED_ROWS] if target in manifest_names() else ():
         closing_notes.append(f"Published: {', '.join(f'{row.method} {row.value:g}' for row in rows)}.")
@@ -194,7 +193,7 @@ def _print_run(run: "Run", request: "TrainRequest", options: Options) -> None:
     print_answer(replace(answer, notes=(*answer.notes, *closing_notes)))
 
 
-def _baseline_note(run: "Run", request: "TrainRequest") -> Iterator[str]:
+def _baseline_notes(run: "Run", request: "TrainRequest") -> Iterator[str]:
     """Yield the validation error beside that of the best quick baseline of the field, for a run with epochs."""
     from modgap.training.fitted_run import best_quick_baseline, is_fitted
 

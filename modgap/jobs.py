@@ -10,14 +10,12 @@ import math
 import os
 import shutil
 import socket
-import tempfile
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, wraps
-from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -25,9 +23,8 @@ from modgap.errors import InputError, UsageError, check_minimum, first_line
 from modgap.process.end import end_with_parent
 from modgap.process.installed_packages import import_optional
 from modgap.process.resources import available_cores, choose_device, share_heap
-from modgap.storage.atomic_files import temporary_path
 from modgap.storage.locks import lock_first_free, unlock
-from modgap.storage.paths import SHARED_CACHE, cache_folder, data_folder
+from modgap.storage.paths import cache_folder
 
 Result = TypeVar("Result")
 Job = Callable[[], Result]
@@ -137,6 +134,7 @@ class Backend:
 
     @property
     def _has_other_machines(self) -> bool:
+        """True if jobs run elsewhere; False also for workers of Dask that are started on this machine."""
         return bool(self.address) or self.name in CLUSTERS
 
     def devices(self, device: str) -> tuple[str, ...]:
@@ -279,7 +277,7 @@ class Backend:
         return cluster
 
 
-# A job in its process: threads, cache
+# A job in its process: threads
 
 
 def without_raising(run: Callable[..., Result]) -> Callable[..., Result | Failure]:
@@ -334,64 +332,6 @@ def _with_cache(job: Job[Result], folder: str) -> Result:
     """Run a job with the cache folder of the process that submitted it. Other machines must share this folder."""
     os.environ["MODGAP_CACHE"] = folder
     return job()
-
-
-@contextlib.contextmanager
-def writable_cache(*, on_this_machine: bool) -> Iterator[None]:
-    """Provide a cache that can be written within a block, because jobs pass their results on through it.
-
-    Where the cache cannot be written, its entries are read, and new ones go to a temporary folder that is removed at
-    the end of the block.
-
-    Args:
-        on_this_machine: True if all jobs run on this machine and can use a temporary folder.
-
-    Raises:
-        InputError: If the cache cannot be written, and other machines or commands need the results.
-    """
-    folder = cache_folder()
-    reason = _write_error(folder)
-    if reason is None:
-        yield
-        return
-    if not on_this_machine:
-        raise InputError(
-            f"The cache {folder} cannot be written ({reason}), but the jobs pass their results on through it. Set the "
-            "environment variable MODGAP_CACHE to a folder that all machines can write."
-        )
-    log.warning(
-        "The cache %s cannot be written (%s). Its entries are used, but new ones are lost when this command ends. To "
-        "keep them, set the environment variable MODGAP_CACHE to another folder.",
-        folder,
-        reason,
-    )
-    with tempfile.TemporaryDirectory(prefix="modgap-cache-") as temporary:
-        # They count for the processes that are started in the block too.
-        variables = {"MODGAP_DATA": str(data_folder()), SHARED_CACHE: str(folder), "MODGAP_CACHE": temporary}
-        before = {name: os.environ.get(name) for name in variables}
-        os.environ.update(variables)
-        try:
-            yield
-        finally:
-            for name, value in before.items():
-                del os.environ[name]
-                if value is not None:
-                    os.environ[name] = value
-
-
-def _write_error(folder: Path) -> str | None:
-    """Return the reason why the cache, or a folder of one kind in it, cannot be written; None if it can."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for directory in (folder, *folder.glob("*/"), *folder.glob("*/??/")):
-            if not os.access(directory, os.W_OK):
-                return "Permission denied"
-        probe = temporary_path(folder / "probe")
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        return error.strerror or str(error)
-    return None
 
 
 # Processes of this machine, which serve all jobs of a command
@@ -567,7 +507,7 @@ def hold_device(name: str) -> Iterator[str]:
     passes = range(passes_on_each(name))
     # The order of the locks is that in which they are tried, so each device has one pass before any has a second one.
     folder = cache_folder() / "devices" / socket.gethostname()
-    locks = {folder / f"{_identity(device)}-{number}.lock": device for number in passes for device in devices}
+    locks = {folder / f"{_lock_name(device)}-{number}.lock": device for number in passes for device in devices}
     path, descriptor = lock_first_free(list(locks))
     try:
         yield locks[path]
@@ -575,7 +515,7 @@ def hold_device(name: str) -> Iterator[str]:
         unlock(descriptor)
 
 
-def _identity(device: str) -> str:
+def _lock_name(device: str) -> str:
     """Return a name of the device that is the same in every process, whichever devices the process sees."""
     import torch
 

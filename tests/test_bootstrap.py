@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from modgap.errors import InputError
-from modgap.statistics.bootstrap import bootstrap_interval, group_numbers
+from modgap.statistics.bootstrap import bootstrap_interval, unit_numbers
 
 
 def grouped_errors(groups=30, size=10):
@@ -56,7 +56,7 @@ def test_resamples_without_a_value_are_left_out():
 
 
 def test_groups_are_numbered_by_value_and_must_match_the_samples():
-    assert group_numbers(["b", "a", "b"], 3).tolist() == [1, 0, 1]
-    assert group_numbers(None, 3).tolist() == [0, 1, 2]
+    assert unit_numbers(["b", "a", "b"], 3).tolist() == [1, 0, 1]
+    assert unit_numbers(None, 3).tolist() == [0, 1, 2]
     with pytest.raises(InputError, match=r"shape \(2,\), but there are 3 samples"):
-        group_numbers([0, 1], 3)
+        unit_numbers([0, 1], 3)

@@ -60,9 +60,7 @@ def test_features_equal_those_of_a_plain_loop(small):
     found = compute_features(source, handle.fingerprint(), Encoder(), surrogate, BOTH)
     parts = source.split()
     assert list(found) == [*block_names(parts.encoder), OUTPUT]
-    np.testing.assert_allclose(
-        found[OUTPUT], surrogate_features(parts, parts.encoder, surrogate, "cpu"), rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(found[OUTPUT], surrogate_features(parts, parts.encoder, surrogate), rtol=1e-5, atol=1e-6)
     # Layer by layer, one sample at a time, through the blocks themselves.
     seen = {}
     blocks = dict(parts.encoder.named_modules())
@@ -101,7 +99,7 @@ def test_features_depend_on_encoder_and_samples(made, small):
     trained = Encoder(open_run(made[0] / "finetune-0"), 2)
     second = compute_features(source, handle.fingerprint(), trained, surrogate)
     assert not np.allclose(first[OUTPUT], second[OUTPUT])
-    expected = surrogate_features(source.split(), trained.load(source.split()), surrogate, "cpu")
+    expected = surrogate_features(source.split(), trained.load(source.split()), surrogate)
     np.testing.assert_allclose(second[OUTPUT], expected, rtol=1e-5, atol=1e-6)
     other = open_surrogate(str(made[1]), source, half=0)
     assert not np.allclose(
@@ -138,7 +136,7 @@ def test_features_of_texts_are_means_over_their_tokens(hub, tmp_path):
     source = handle.load(None, head=False)
     surrogate = open_surrogate(str(path), source, half=1)
     found = compute_features(source, handle.fingerprint(), Encoder(), surrogate)
-    expected = surrogate_features(source.split(), source.split().encoder, surrogate, "cpu")
+    expected = surrogate_features(source.split(), source.split().encoder, surrogate)
     np.testing.assert_allclose(found[OUTPUT], expected, rtol=1e-4, atol=1e-5)
 
 

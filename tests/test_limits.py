@@ -13,7 +13,9 @@ from PIL import Image
 
 from modgap.errors import InputError, UsageError
 from modgap.targets import CustomData, open_target
+from modgap.targets.readers.hdf5 import read as read_simulations
 from modgap.targets.readers.idx import read as read_idx
+from modgap.targets.readers.mat import read as read_mat
 from modgap.targets.samples import ArraySamples, Table
 from modgap.targets.steps import windows as cut_windows
 from tests.loopback import Fault, write_manifest_of_download
@@ -148,6 +150,31 @@ def read_hdf5(path):
 
 TEXTS = np.array([["cat", "dog"][number % 2] for number in range(20)], h5py.string_dtype())
 SERIES = np.random.default_rng(0).random((20, 2, 30), dtype=np.float32)
+
+
+@pytest.fixture(name="zeros")
+def compressed_zeros(tmp_path):
+    """Write an HDF5 file of two fields x and y, 160 kB each when they are unpacked."""
+    path = tmp_path / "zeros.mat"
+    with h5py.File(path, "w") as file:
+        for name in ("x", "y"):
+            file.create_dataset(name, data=np.zeros((2, 100, 200), np.float32), compression="gzip")
+    return path
+
+
+def test_a_compressed_field_of_matlab_is_refused_before_it_is_unpacked(zeros, small_limit):
+    with pytest.raises(InputError, match=r"The dataset /x of .*zeros.mat has .* unpacks to 160,000 bytes"):
+        read_mat({"train": [zeros]}, x="x", y="y")
+
+
+def test_a_compressed_simulation_is_refused_before_it_is_unpacked(zeros, monkeypatch):
+    options = {"names": ["x"], "axes": "xy"}
+    monkeypatch.setenv("MODGAP_MAX_UNPACKED", "80000")
+    table = read_simulations({"data": [zeros]}, x=options, y=options)
+    assert table.samples[0].shape == (1, 100, 200)
+    monkeypatch.setenv("MODGAP_MAX_UNPACKED", "79999")
+    with pytest.raises(InputError, match=r"The dataset /x of .*zeros.mat has .* unpacks to 80,000 bytes"):
+        table.samples[1]
 
 
 def test_text_of_an_hdf5_file_is_read(tmp_path):

@@ -29,7 +29,7 @@ from modgap.race.steps import (
     read_steps,
     training_settings,
 )
-from modgap.race.strategy import RATES, Strategy, folds_of_finalists
+from modgap.race.strategy import RATES, Strategy, n_judging_folds
 from modgap.race.transfer import STEPS, RaceRequest, run_race
 from modgap.race.verdict import KINDS, choose_model, control_kind, kind_of
 from modgap.sources import control_name
@@ -191,12 +191,12 @@ def test_a_race_ends_within_its_time_and_runs_no_step_twice(seconds):
         trained = {step.name for step in steps if step.method == "finetune"}
         # The best by probes is trained, and judged on all folds at the end.
         assert "c" in trained
-        assert max(step.folds for step in steps if step.kind == "training") == folds_of_finalists(200) == 5
+        assert max(step.folds for step in steps if step.kind == "training") == n_judging_folds(200) == 5
         assert "boosting" in {step.name for step in steps}
 
 
 def test_a_third_of_the_time_is_for_baselines_and_probes():
-    strategy = replace(STRATEGY, sources=tuple("abcdefghij"), others={})
+    strategy = replace(STRATEGY, sources=tuple("abcdefghij"), more_baselines={})
     outcomes, _ = race(strategy, 200, lambda _: 0.5, lambda step: 10.0 if step.kind == "training" else 1.0)
     fitted = sum(one.seconds for one in outcomes if one.step.kind != "training")
     assert fitted <= 200 / 3 + 8
@@ -275,7 +275,7 @@ def test_a_step_that_would_not_end_in_time_is_given_up(sources, tmp_path):
 
 
 def test_baselines_of_seconds_run_also_after_an_interruption():
-    strategy = replace(STRATEGY, others={"boosting": 0.5, "residual-network": 30.0})
+    strategy = replace(STRATEGY, more_baselines={"boosting": 0.5, "residual-network": 30.0})
     quick = [outcome(Step("baseline", name, folds=5), 0.3) for name in strategy.baselines]
     for elapsed in (5, 60, 119):
         stage, steps = replace(strategy, seconds=120).next_steps(quick, elapsed)

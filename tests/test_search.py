@@ -154,7 +154,7 @@ def test_tables_and_rows_take_the_same_steps(shape, ties):
         (rows_of(logits, np.arange(len(labels))), rows),
     ]
     for source, state in ways:
-        improve(source, state, np.arange(chosen), 1, 2, 4.0, 0.5, 300, True)
+        improve(source, state, np.arange(chosen), 1, 2, 4.0, 0.5, 300)
     np.testing.assert_array_equal(table.chosen, rows.chosen)
     np.testing.assert_array_equal(table.confusion, rows.confusion)
 

@@ -110,10 +110,10 @@ def test_prune_without_options_deletes_nothing(modgap):
 
 
 def test_a_ranking_with_a_cache_that_cannot_be_written_says_so_and_gives_results(modgap, tmp_path, monkeypatch):
-    from modgap import jobs
+    from modgap.storage import writable_cache
 
     np.savez(tmp_path / "a.npz", x=np.random.default_rng(0).random((60, 1, 12, 12)), y=np.arange(60) % 3)
-    monkeypatch.setattr(jobs, "_write_error", lambda folder: "Permission denied")
+    monkeypatch.setattr(writable_cache, "_write_error", lambda folder: "Permission denied")
     arguments = ("rank", "--sources", "vit-fashion", "--target", tmp_path / "a.npz", "--backend", "serial")
     done = modgap(*arguments, "--resamples", "0")
     assert done.returncode == 0, done.stderr
@@ -124,12 +124,12 @@ def test_a_ranking_with_a_cache_that_cannot_be_written_says_so_and_gives_results
 
 
 def test_entries_of_a_cache_that_is_only_read_are_used(tmp_path, monkeypatch):
-    from modgap import jobs
+    from modgap.storage import writable_cache
 
     path = write()
     shared = os.environ["MODGAP_CACHE"]
-    monkeypatch.setattr(jobs, "_write_error", lambda folder: "Read-only file system")
-    with jobs.writable_cache(on_this_machine=True):
+    monkeypatch.setattr(writable_cache, "_write_error", lambda folder: "Read-only file system")
+    with writable_cache.writable_cache(on_this_machine=True):
         assert os.environ["MODGAP_CACHE"] != shared
         assert entry_path("scores", KEY) != path
         assert total() == 3
@@ -152,7 +152,7 @@ def test_the_shared_cache_is_read_where_the_entry_of_this_one_is_damaged(tmp_pat
 
 
 def test_a_cache_of_another_user_cannot_be_written(open_cache):
-    from modgap.jobs import _write_error
+    from modgap.storage.writable_cache import _write_error
 
     write()
     assert _write_error(open_cache) is None

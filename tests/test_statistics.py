@@ -58,13 +58,13 @@ def naive_weights(space, groups, weighting):
     grouped = len(np.unique(groups)) < n
     weights = []
     for entry, sample in enumerate(space.entry_samples):
-        share = space.entry_weights[entry] / space.sample_weights[sample]
+        share = space.entry_weights[entry] / space.unit
         if weighting == "samples":
             weights.append(share / n)
         elif weighting == "groups":
             weights.append(share / len(np.unique(groups)) / (groups == groups[sample]).sum())
         else:
-            shares = space.entry_weights / space.sample_weights[space.entry_samples]
+            shares = space.entry_weights / space.unit
             same_class = space.labels == space.labels[entry]
             if not grouped:
                 weights.append(share / space.n_classes / shares[same_class].sum())

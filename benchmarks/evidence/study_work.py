@@ -48,7 +48,7 @@ def _probe_error(job: Job, source: Source, encoder: torch.nn.Module | None = Non
     parts = source.split()
     surrogate_name, split = SURROGATES[job.source]
     surrogate = open_surrogate(surrogate_name, source, split=split, half=1, limit=PROBED)
-    features = surrogate_features(parts, encoder or parts.encoder.eval(), surrogate, "cpu")
+    features = surrogate_features(parts, encoder or parts.encoder.eval(), surrogate)
     if not np.isfinite(features).all():
         return np.nan
     return float(cross_validated_errors(features, surrogate.labels, surrogate.groups).mean())

@@ -85,7 +85,7 @@ def _probes(job: Job, run: Run | None) -> dict[str, dict[str, float]]:
         surrogate = open_surrogate(name, source, split=split, half=1, limit=_n_samples(job))
         # Other surrogates are probed only after the last epoch.
         for epoch in list(encoders) if name == job.surrogate else list(encoders)[-1:]:
-            features = surrogate_features(parts, encoders[epoch], surrogate, "cpu")
+            features = surrogate_features(parts, encoders[epoch], surrogate)
             errors = cross_validated_errors(features, surrogate.labels, surrogate.groups)
             probe_errors.setdefault(name, {})[epoch] = float(errors.mean())
     return probe_errors

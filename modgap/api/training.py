@@ -14,8 +14,8 @@ from modgap.targets import CustomData
 from modgap.training.method import EpochCallback
 from modgap.training.run_folder import Run
 from modgap.training.sweep import Sweep, run_sweep
-from modgap.training.train import TrainRequest
 from modgap.training.train import train as run_training
+from modgap.training.train_request import TrainRequest
 from modgap.training.training_data import Protocol
 
 __all__ = ["train"]
@@ -96,11 +96,10 @@ def train(
         ...     run.weights.exists(), run.record["result"]["metric"], run.record["samples"]
         (True, '0-1 error %', {'train': 60, 'validation': 60, 'test': 60})
     """
-    requested = target_request(target, custom_data, data_dir, pseudo_classes)
     request = TrainRequest(
         method,
         source or "",
-        requested,
+        target_request(target, custom_data, data_dir, pseudo_classes),
         tuple(f"{key}={value}" for key, value in (settings or {}).items()),
         protocol=protocol,
         samples=SampleRequest(limit=limit, seed=seed, input_size=input_size, device=device),
@@ -125,5 +124,5 @@ def train(
             progress=progress,
             on_epoch_end=on_epoch_end,
         )
-    remember_run(run.record, requested)
+    remember_run(run.record, request.target)
     return run

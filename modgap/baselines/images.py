@@ -34,7 +34,7 @@ def _frames(sample: Any, form: SampleForm) -> np.ndarray:
     return frames
 
 
-def resized(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _resized(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return images (n, C, H, W) with another height and width."""
     if frames.shape[2:] == size:
         return frames
@@ -58,7 +58,7 @@ def _mean_over_frames(
 
 def _few_pixels(frames: np.ndarray, form: SampleForm) -> np.ndarray:
     """Return images (n, C, H, W) of at most 32 x 32 pixels, all of one size."""
-    return resized(frames, (min(form.shape[1], PIXELS), min(form.shape[2], PIXELS)))
+    return _resized(frames, (min(form.shape[1], PIXELS), min(form.shape[2], PIXELS)))
 
 
 def _hog(image: np.ndarray, form: SampleForm) -> np.ndarray:
@@ -69,7 +69,7 @@ def _hog(image: np.ndarray, form: SampleForm) -> np.ndarray:
         raise UsageError(
             "Histograms of gradients need scikit-image. Install it with: pip install 'modgap[baselines]'"
         ) from error
-    gray = resized(image.mean(axis=0, keepdims=True)[None], (HOG_SIZE, HOG_SIZE))[0, 0]
+    gray = _resized(image.mean(axis=0, keepdims=True)[None], (HOG_SIZE, HOG_SIZE))[0, 0]
     gradients = hog(gray, orientations=9, pixels_per_cell=(8, 8), cells_per_block=(2, 2), block_norm="L2-Hys")
     low, high = form.spec.low, form.spec.high
     channels = np.array_split(image, min(len(image), MOST_HISTOGRAMS))

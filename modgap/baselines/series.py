@@ -19,13 +19,15 @@ MOST_COLUMNS = 256
 """Largest number of values for gradient boosting, whose time grows with them."""
 MOST_BOOSTED = 64
 """Largest number of outputs for gradient boosting, each of which has trees of its own."""
-KERNELS = 10_000
+N_FEATURES = 10_000
+"""Number of features that MiniRocket is asked for; it makes 9,996, a multiple of its kernels."""
 N_KERNELS = 84
+"""Number of MiniRocket's fixed kernels."""
 SHORTEST = 9
 """Number of values of the shortest series that MiniRocket's kernels fit."""
 
 
-def series_arrays(samples: Samples, form: SampleForm) -> np.ndarray:
+def _series_arrays(samples: Samples, form: SampleForm) -> np.ndarray:
     """Return series of one length (n, C, length), in the type to compute in. Those of another length are stretched.
 
     Raises:
@@ -44,7 +46,7 @@ def series_arrays(samples: Samples, form: SampleForm) -> np.ndarray:
     return np.stack(arrays)
 
 
-def as_rows(arrays: np.ndarray) -> np.ndarray:
+def _as_rows(arrays: np.ndarray) -> np.ndarray:
     """Return samples (n, ...) as rows of at most 1,024 values, which are means over equal stretches of more values."""
     rows = arrays.reshape(len(arrays), -1)
     if rows.shape[1] <= MOST_VALUES:
@@ -55,11 +57,11 @@ def as_rows(arrays: np.ndarray) -> np.ndarray:
 
 
 def _values(samples: Samples, form: SampleForm) -> np.ndarray:
-    return as_rows(series_arrays(samples, form))
+    return _as_rows(_series_arrays(samples, form))
 
 
 def _values_by_sample(samples: Samples, form: SampleForm) -> np.ndarray:
-    return as_rows(_standardized_arrays(samples, form))
+    return _as_rows(_standardized_arrays(samples, form))
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class ChannelScales(Part):
 
 
 def _fit_scales(values: np.ndarray, form: SampleForm, _seed: int) -> Part:
+    # Means over stretches lie within one channel each only if their number is a multiple of the channels.
     channels = form.shape[0] if values.shape[1] % form.shape[0] == 0 else 1
     by_channel = values.reshape(len(values), channels, -1).astype(np.float64)
     mean, scale = standard_scale(by_channel, (0, 2))
@@ -126,7 +129,7 @@ class MiniRocket(Part):
     def _dilations(self) -> tuple[np.ndarray, np.ndarray]:
         from aeon.transformations.collection.convolution_based._minirocket import _fit_dilations
 
-        dilations, counts = _fit_dilations(max(self.length, SHORTEST), KERNELS, _rocket().max_dilations_per_kernel)
+        dilations, counts = _fit_dilations(max(self.length, SHORTEST), N_FEATURES, _rocket().max_dilations_per_kernel)
         return dilations, counts
 
     def check(self) -> None:
@@ -152,7 +155,7 @@ def _rocket() -> Any:
         from aeon.transformations.collection.convolution_based import MiniRocket as AeonMiniRocket
     except ImportError as error:
         raise UsageError("MiniRocket needs aeon. Install it with: pip install 'modgap[baselines]'") from error
-    return AeonMiniRocket(KERNELS)
+    return AeonMiniRocket(N_FEATURES)
 
 
 def _long_enough(values: np.ndarray) -> np.ndarray:
@@ -175,7 +178,7 @@ def _fit_rocket(values: np.ndarray, form: SampleForm, seed: int) -> Part:
 
 def _standardized_arrays(samples: Samples, form: SampleForm) -> np.ndarray:
     """Return series (n, C, length), each channel of each sample standardized by its own mean and deviation."""
-    return standardize_over(series_arrays(samples, form), -1)
+    return standardize_over(_series_arrays(samples, form), -1)
 
 
 VALUES = Features("values", _values)
@@ -221,7 +224,7 @@ BASELINES = (
         ("series",),
         TASKS,
         (
-            Features("MiniRocket", series_arrays, _fit_rocket),
+            Features("MiniRocket", _series_arrays, _fit_rocket),
             Features("MiniRocket of series standardized by sample", _standardized_arrays, _fit_rocket),
         ),
         RIDGE,

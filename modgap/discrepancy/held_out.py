@@ -150,7 +150,7 @@ def fold_confusion(labeling: Labeling, predicted: np.ndarray) -> np.ndarray:
     """
     space = labeling.space
     entry_samples = space.entry_samples
-    shares = space.entry_weights / space.sample_weights[entry_samples]
+    shares = space.entry_weights / space.unit
     matrix = np.zeros((space.n_classes, space.n_classes))
     for classes in predicted:
         tested = np.flatnonzero(classes[entry_samples] >= 0)

@@ -11,9 +11,11 @@ from modgap.discrepancy.kernels.rank_index import fill_class_index, scatter_rank
 from modgap.discrepancy.kernels.rank_order import leading_classes, new_items
 from modgap.discrepancy.problem import class_dtype
 from modgap.discrepancy.threads import share_pass, share_work
-from modgap.discrepancy.trials import RANKED_ROWS, rank_leading
 from modgap.errors import UsageError
 from modgap.labels.label_space import row_numbers
+
+RANKED_ROWS = 512
+"""Number of samples that a thread ranks at a time."""
 
 
 @dataclass(frozen=True)
@@ -150,3 +152,17 @@ def _copy_rows(logits: np.ndarray, rows: np.ndarray) -> np.ndarray:
     block = np.ascontiguousarray(logits[rows])
     block.flags.writeable = False
     return block
+
+
+def rank_leading(logits: np.ndarray, depth: int, threads: int) -> np.ndarray:
+    """Return the classes of the largest logits (N, C) of each sample, largest first, shape (N, depth)."""
+    n_samples, n_source_classes = logits.shape
+    leading: np.ndarray = np.empty((n_samples, depth), class_dtype(n_source_classes))
+
+    def work(queue: Iterable[int]) -> None:
+        items = new_items(n_source_classes)
+        for first in queue:
+            leading_classes(logits, first, min(first + RANKED_ROWS, n_samples), leading, *items)
+
+    share_pass(logits, range(0, n_samples, RANKED_ROWS), threads, work)
+    return leading

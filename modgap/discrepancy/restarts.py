@@ -242,7 +242,7 @@ def _run(entries: Entries, seed: int, run: int) -> RunResult:
     start = random_maps(seed, FIRST_RUN + run, 1, entries.n_classes, entries.ranking.n_source_classes)[0]
     state = sample.new_state()
     unit = float(sample.weights.mean())
-    improve(sample.kernel_inputs, state, start, seed, run, HOT * unit, COLD * unit, steps, True)
+    improve(sample.kernel_inputs, state, start, seed, run, HOT * unit, COLD * unit, steps)
     matches, source_classes = _permute_and_climb(sample, state)
     if sample is not entries:
         predicted = predicted_classes(entries.logits, entries.ranking.rows, source_classes)
@@ -256,7 +256,7 @@ def _n_matches(state: KernelState) -> int:
 
 def _climb_from(entries: Entries, state: KernelState, start: np.ndarray) -> RunResult:
     """Climb from a map (K,), and find the best permutation and climb in turn, until neither helps."""
-    improve(entries.kernel_inputs, state, start, 0, 0, 1.0, 1.0, 0, True)
+    improve(entries.kernel_inputs, state, start, 0, 0, 1.0, 1.0, 0)
     return _permute_and_climb(entries, state)
 
 

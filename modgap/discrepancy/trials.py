@@ -7,21 +7,20 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from modgap.discrepancy.kernels.random_maps import draw_maps
-from modgap.discrepancy.kernels.rank_order import code_block, leading_classes, new_items
+from modgap.discrepancy.kernels.rank_order import code_block, new_items
 from modgap.discrepancy.kernels.simd import aligned
 from modgap.discrepancy.kernels.trials_by_bits import LANES, N_WORDS, PLANES, STRIDE, count_batch
 from modgap.discrepancy.kernels.trials_by_columns import byte_table, coarsen, count_bytes, count_codes
 from modgap.discrepancy.problem import Problem, class_dtype, smallest_width
-from modgap.discrepancy.threads import share_pass, share_work
+from modgap.discrepancy.ranks import rank_leading
+from modgap.discrepancy.threads import share_work
 from modgap.discrepancy.trial_costs import cheapest_kernel, n_leading_ranks
 from modgap.storage.memory_map import release_pages
 
 TRIALS_AT_A_TIME = 1 << 17
 MAPS_AT_A_TIME = 4096
-RANKED_ROWS = 512
-WIDE = 64
-"""Number of samples in a block, the lanes of a wide vector."""
-NARROW = 32
+WIDE, NARROW = 64, 32
+"""Largest numbers of samples in a block: the lanes of a wide vector, and of a narrow one, which small blocks use."""
 
 
 def count_trials(
@@ -59,7 +58,7 @@ def count_trials(
     if kernel == "bits":
         return matches, _count_by_bits(problem, seed, matches, threads, report)
     # One class has no other class to compare bytes with.
-    in_bytes = {"columns": False, "bytes": problem.n_classes > 1}[kernel]
+    in_bytes = kernel == "bytes" and problem.n_classes > 1
     return matches, _count_by_columns(problem, seed, matches, threads, report, in_bytes)
 
 
@@ -71,20 +70,6 @@ def random_maps(seed: int, first: int, n_maps: int, n_classes: int, n_source_cla
 def random_map(problem: Problem, seed: int, trial: int) -> np.ndarray:
     """Return the injective map of one trial: the source class of each target class, shape (K,)."""
     return np.asarray(random_maps(seed, trial, 1, problem.n_classes, problem.n_source_classes)[0])
-
-
-def rank_leading(logits: np.ndarray, depth: int, threads: int) -> np.ndarray:
-    """Return the classes of the largest logits (N, C) of each sample, largest first, shape (N, depth)."""
-    n_samples, n_source_classes = logits.shape
-    leading: np.ndarray = np.empty((n_samples, depth), class_dtype(n_source_classes))
-
-    def work(queue: Iterator[int]) -> None:
-        items = new_items(n_source_classes)
-        for first in queue:
-            leading_classes(logits, first, min(first + RANKED_ROWS, n_samples), leading, *items)
-
-    share_pass(logits, range(0, n_samples, RANKED_ROWS), threads, work)
-    return leading
 
 
 def _draw_maps(seed: int, start: int, shape: tuple[int, int], n_source_classes: int, threads: int) -> np.ndarray:
@@ -173,7 +158,7 @@ def _count_by_columns(
     return seconds
 
 
-def _groups(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
+def _entry_runs(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
     """Sort the entries by part, weight and label.
 
     Returns:
@@ -194,7 +179,7 @@ def _count_by_bits(
     began = time.perf_counter()
     leading = rank_leading(problem.logits, n_leading_ranks(n_source_classes, problem.n_classes), threads)
     ranked = time.perf_counter()
-    rows, groups = _groups(problem)
+    rows, groups = _entry_runs(problem)
     leading = leading[rows]
 
     def work(queue: Iterator[int]) -> None:

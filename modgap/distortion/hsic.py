@@ -126,7 +126,7 @@ def kernel_terms(
     def multiply_rows(rows: slice) -> np.ndarray:
         return np.stack([kernel(rows) @ np.stack(totals).T for kernel in kernels])
 
-    # times[a, b] is kernel a times the row sums of kernel b.
+    # times[a, :, b] is kernel a times the row sums of kernel b.
     times = np.concatenate(map_blocks(multiply_rows, n_samples, row_bytes), axis=1) if jackknife else None
 
     def terms(a: int, b: int, both: np.ndarray) -> Terms:

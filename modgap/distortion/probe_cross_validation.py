@@ -10,7 +10,7 @@ from modgap.distortion.probe_evaluation import EntityF1, ProbeResult, entity_f1,
 from modgap.errors import UsageError
 from modgap.probes.folds import repeated_folds
 from modgap.probes.input_checks import validate_samples
-from modgap.statistics.bootstrap import group_numbers
+from modgap.statistics.bootstrap import unit_numbers
 from modgap.statistics.intervals import MIN_UNITS, SampleErrors, average_errors, estimate_mean
 
 FOLDS = 3
@@ -96,7 +96,7 @@ def cross_validate_probe(
     if repeats < 2:
         raise UsageError(f"The number of repeats is {repeats}. Expected at least 2.")
     array, truth = validate_samples(features, labels)
-    units = group_numbers(groups, len(truth))
+    units = unit_numbers(groups, len(truth))
     splits = repeated_folds(truth, None if groups is None else units, FOLDS, repeats, split_seed)
     results = []
     misclassified = np.zeros(splits.test.shape)
@@ -213,7 +213,7 @@ def few_shot_curve(
     train, labels = validate_samples(train_features, train_labels, "training")
     smallest = int(np.unique(labels, return_counts=True)[1].min())
     shots = [count for count in SHOTS if count <= smallest]
-    units = None if train_groups is None else group_numbers(train_groups, len(labels))
+    units = None if train_groups is None else unit_numbers(train_groups, len(labels))
     errors = np.empty((len(shots), DRAWS))
     for draw in range(DRAWS):
         # Position of each sample in a random order of its class, from 0.

@@ -13,7 +13,7 @@ from modgap.probes.folds import held_out_mask
 from modgap.probes.input_checks import validate_labels, validate_samples
 from modgap.probes.logistic import STRENGTHS, logistic_path
 from modgap.probes.ridge import ridge_path
-from modgap.statistics.bootstrap import group_numbers
+from modgap.statistics.bootstrap import unit_numbers
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ def evaluate_probe(
         raise InputError(f"The training labels have one class ({int(classes[0])}). At least two are needed.")
     held_out = np.zeros(len(codes), bool)
     if name in VALIDATED or (name == "ridge" and train_groups is not None):
-        units = None if train_groups is None else group_numbers(train_groups, len(codes))
+        units = None if train_groups is None else unit_numbers(train_groups, len(codes))
         held_out = held_out_mask(codes, HELD_OUT_SHARE, seed, units)
     fitted = fit(train.astype(np.float64), codes, held_out)
     predicted = classes[fitted.predict(test.astype(np.float64))]

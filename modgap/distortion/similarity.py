@@ -19,7 +19,7 @@ from modgap.distortion import hsic
 from modgap.errors import InputError, named
 from modgap.probes.feature_arrays import center_features, validate_count
 from modgap.probes.single_thread import single_blas_thread
-from modgap.statistics.bootstrap import group_numbers
+from modgap.statistics.bootstrap import unit_numbers
 from modgap.statistics.intervals import student_quantile
 
 MIN_SAMPLES = 4
@@ -99,7 +99,7 @@ def similarity(
             "Expected the same samples in the same order."
         )
     measure = named("similarity", name, SIMILARITIES)
-    units = group_numbers(groups, n_samples)
+    units = unit_numbers(groups, n_samples)
     covers = n_samples >= MIN_SAMPLES_OF_INTERVAL
     if groups is not None:
         covers = covers and len(np.unique(units)) >= MIN_GROUPS and name not in CKA

@@ -34,7 +34,7 @@ class PooledLayers(nn.Module):
     """Module from a batch to the pooled features of several layers of an encoder, shape (B, sum of the widths)."""
 
     def __init__(self, parts: Parts, encoder: nn.Module, layers: Sequence[str], channels_first: bool) -> None:
-        """Record the outputs of these layers.
+        """Record the outputs of these layers. `widths` has their numbers of features after the first batch.
 
         Args:
             parts: Parts of the source.
@@ -48,7 +48,7 @@ class PooledLayers(nn.Module):
         self.layers = tuple(layers)
         self.widths: tuple[int, ...] = ()
         self._output_tokens = parts.tokens
-        self._layer_tokens = partial(_to_tokens, channels_first=channels_first)
+        self._layer_tokens = partial(_module_tokens, channels_last=not channels_first)
 
     def forward(self, batch: PooledBatch) -> Tensor:
         """Return the features of all layers side by side; `widths` then has their numbers."""
@@ -70,19 +70,19 @@ class PooledLayers(nn.Module):
         return torch.cat(pooled, dim=1)
 
 
-def _to_tokens(output: object, *, channels_first: bool) -> Tensor:
+def _module_tokens(output: object, *, channels_last: bool) -> Tensor:
     """Return the output of a module as tokens, shape (B, T, D).
 
     Args:
         output: Tokens, a feature map, one vector for each sample, or a tuple or mapping that begins with one of these.
-        channels_first: True if feature maps have shape (B, D, H, W), not (B, H, W, D).
+        channels_last: True if feature maps have shape (B, H, W, D), not (B, D, H, W).
     """
     if isinstance(output, Mapping):
         output = next(iter(output.values()))
     while isinstance(output, tuple | list):
         output = output[0]
     assert isinstance(output, Tensor)
-    return to_tokens(output, channels_last=not channels_first)
+    return to_tokens(output, channels_last=channels_last)
 
 
 def block_names(encoder: nn.Module) -> list[str]:
@@ -99,9 +99,8 @@ def block_names(encoder: nn.Module) -> list[str]:
         for name, child in module.named_children()
         if any(part in type(child).__name__ for part in BLOCKS) and "Norm" not in type(child).__name__
     }
-    innermost = [name for name in blocks if not any(other.startswith(f"{name}.") for other in blocks)]
-    order = {name: number for number, (name, _) in enumerate(encoder.named_modules())}
-    return sorted(innermost, key=order.__getitem__)
+    innermost = {name for name in blocks if not any(other.startswith(f"{name}.") for other in blocks)}
+    return [name for name, _ in encoder.named_modules() if name in innermost]
 
 
 def layer_names(encoder: nn.Module, patterns: Sequence[str]) -> list[str]:
@@ -114,11 +113,11 @@ def layer_names(encoder: nn.Module, patterns: Sequence[str]) -> list[str]:
     Raises:
         UsageError: When a pattern matches no layer; the error lists the nearest names.
     """
-    names = [name for name, _ in encoder.named_modules() if name]
+    names = [*(name for name, _ in encoder.named_modules() if name), OUTPUT]
     selected: set[str] = set()
     for pattern in patterns:
-        matches = block_names(encoder) if pattern == "blocks" else fnmatch.filter([*names, OUTPUT], pattern)
+        matches = block_names(encoder) if pattern == "blocks" else fnmatch.filter(names, pattern)
         if not matches:
-            raise unknown_name("layer of the encoder", pattern, [*names, OUTPUT, "blocks"])
+            raise unknown_name("layer of the encoder", pattern, [*names, "blocks"])
         selected.update(matches)
-    return [name for name in [*names, OUTPUT] if name in selected]
+    return [name for name in names if name in selected]

@@ -8,7 +8,7 @@ SPLIT_NAMES = ("all", "train", "val", "test")
 DTYPE_NAMES = ("float32", "bfloat16", "float16")
 SEED_LIMIT = 1 << 62
 LARGEST_INPUT = 1 << 16
-"""Pixels of a side, which no model takes."""
+"""Largest height and width of the input that can be requested, in pixels; no model takes more."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class SampleRequest:
     loader_workers: int | None = None
 
     def __post_init__(self) -> None:
-        """Raise if a value is out of range."""
+        """Replace the dtype `auto` by the one that it stands for, and raise if a value is out of range."""
         if self.split not in (None, *SPLIT_NAMES):
             raise unknown_name("split", str(self.split), SPLIT_NAMES)
         if self.dtype == "auto":

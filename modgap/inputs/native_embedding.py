@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError, UsageError
-from modgap.inputs.plugin_representations import get_representation, plugin_pieces
+from modgap.inputs.plugin_representations import Rates, get_representation, plugin_pieces
 from modgap.inputs.representations import (
     BUILT_IN,
     MOST_WINDOWS,
     PATCH,
     REPRESENTATIONS,
-    WINDOWS,
+    SPECTROGRAM_WINDOWS,
     cut_windows,
     fold_series,
     image_patches,
@@ -55,8 +55,7 @@ class Embedding:
 
     Attributes:
         representation: `image`, `frames`, `fold`, `spectrogram`, `log-mel`, `tokens`, `text`, `waveform`, `rows` or
-            `patches`; the name of another package's representation; or `values` for a trained embedder, whose option
-            `inputs` makes the pieces.
+            `patches`; the name of another package's representation; or `values` for a trained embedder.
         low: Value that becomes 0 in images and in numbers as text, and -1 in waveforms of other samples than sound;
             None where values are not scaled.
         high: Value that becomes 1, and in numbers as text the largest number; None where values are not scaled. Values
@@ -74,8 +73,6 @@ class Embedding:
 
         A sample of several pieces gets the mean of their logits.
         """
-        if self.representation == "values":
-            return list(dict(self.options)["inputs"].pieces(sample))
         unscaled = self._unscaled_pieces(sample)
         if self.low is None or self.high is None or self.representation == "tokens":
             return unscaled
@@ -109,7 +106,8 @@ class Embedding:
                 return [fold_series(sample)]
             case "spectrogram":
                 return [spectrogram(sample)]
-        pieces = plugin_pieces(get_representation(self.representation), sample, options)
+        rates = Rates(options["rate"], options["source_rate"])
+        pieces = plugin_pieces(get_representation(self.representation), sample, rates)
         return _windows(pieces, options["window"]) if options["pieces"] == "audio" else pieces
 
     def _waveforms(self, sample: np.ndarray, options: dict[str, Any]) -> list[np.ndarray]:
@@ -126,11 +124,7 @@ class Embedding:
 
     def to_dict(self) -> dict[str, object]:
         """Return plain values for the result's record."""
-        options = {
-            name: value.model_dump() if isinstance(value, LogMel) else value
-            for name, value in self.options
-            if name != "inputs"
-        }
+        options = {name: value.model_dump() if isinstance(value, LogMel) else value for name, value in self.options}
         return {"representation": self.representation, "low": self.low, "high": self.high, **options}
 
 
@@ -231,7 +225,7 @@ def _choose_representation(spec: InputSpec, table: Table | None, source_input: I
         return spec.representation
     is_series_as_image = spec.kind == "series" and source_input.kind == "image"
     # The spectrogram of a short series would have few frames.
-    if is_series_as_image and table is not None and len(table.samples[0][0]) < WINDOWS[0]:
+    if is_series_as_image and table is not None and len(table.samples[0][0]) < SPECTROGRAM_WINDOWS[0]:
         return "fold"
     return possible[0]
 
@@ -245,7 +239,7 @@ def _options(spec: InputSpec, table: Table | None, source_input: Input, chosen: 
     if chosen not in BUILT_IN:
         return (
             ("pieces", source_input.kind),
-            ("version", get_representation(chosen).version),
+            ("version", get_representation(chosen).version),  # for the record alone
             ("rate", spec.rate),
             ("source_rate", getattr(source_input, "rate", None)),
             ("window", getattr(source_input, "window", None)),
@@ -287,13 +281,13 @@ def _waveform_options(spec: InputSpec, source_input: Input, chosen: str) -> Opti
         ("channels", "each" if spec.kind == "series" else "mean"),
         ("stretched", stretched),
         ("window", window),
-        ("most_windows", MOST_WINDOWS),
+        ("most_windows", MOST_WINDOWS),  # for the record alone
         ("patch", PATCH if chosen == "patches" else None),
     )
 
 
 def _range(spec: InputSpec, table: Table, embedding: Embedding) -> tuple[float, float]:
-    """Return the values that become 0 and 1.
+    """Return `low` and `high` of the embedding: the values by which its pieces are scaled.
 
     They are the manifest's, or else the smallest and largest unscaled value in the pieces of at most `RANGE_SAMPLES`
     training samples. `embedding` therefore has no range yet.

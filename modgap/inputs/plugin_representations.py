@@ -1,7 +1,7 @@
 """Representations of other packages, which the entry points of the group `modgap.representations` refer to."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from typing import Any, NamedTuple
@@ -16,8 +16,8 @@ GROUP = "modgap.representations"
 NOUN = "Representation"
 SAMPLE_KINDS = ("image", "video", "series", "audio")
 SOURCE_KINDS = ("image", "audio", "text")
-AXES = {"image": "(channels, height, width)", "audio": "(length,)"}
-"""Shape of a piece by the kind of the source's input."""
+SHAPES = {"image": (3, "(channels, height, width)"), "audio": (1, "(length,)")}
+"""Number of axes of a piece, and its shape for messages, by the kind of the source's input."""
 
 
 class Rates(NamedTuple):
@@ -80,16 +80,16 @@ def _entries() -> dict[str, EntryPoint]:
 
 @functools.cache
 def _load(entry: EntryPoint) -> Representation:
-    return requested_plugin(entry, NOUN, check_description)
+    return requested_plugin(entry, NOUN, _check_description)
 
 
-def check_description(name: str, plugin: object) -> Representation:
+def _check_description(name: str, plugin: object) -> Representation:
     """Return a plug-in if it is a representation of its entry point's name, between kinds that exist."""
-    found = check_plugin(name, plugin, Representation)
-    for value, kinds in ((found.samples, SAMPLE_KINDS), (found.source, SOURCE_KINDS)):
+    representation = check_plugin(name, plugin, Representation)
+    for value, kinds in ((representation.samples, SAMPLE_KINDS), (representation.source, SOURCE_KINDS)):
         if value not in kinds:
             raise ValueError(f"it has the kind {value!r} in place of {' or '.join(kinds)}")
-    return found
+    return representation
 
 
 def representation_record(name: str | None) -> str | dict[str, object] | None:
@@ -107,27 +107,28 @@ def representation_record(name: str | None) -> str | dict[str, object] | None:
     return {"name": name, "version": plugin.version, "package": describe_origin(_entries()[name])}
 
 
-def plugin_pieces(found: Representation, sample: np.ndarray, options: Mapping[str, Any]) -> list[Any]:
+def plugin_pieces(representation: Representation, sample: np.ndarray, rates: Rates) -> list[Any]:
     """Return the pieces that a package's representation makes of a sample.
 
     Args:
-        found: The representation.
+        representation: The representation.
         sample: The sample. The representation gets a copy, so that it cannot change it.
-        options: Sampling rates, as `rate` and `source_rate`.
+        rates: Sampling rates of the samples and of the source.
 
     Raises:
         InputError: If it fails, or returns something else than pieces of its kind.
     """
     try:
-        pieces = found.convert(np.array(sample), Rates(options.get("rate"), options.get("source_rate")))
+        pieces = representation.convert(np.array(sample), rates)
         if not isinstance(pieces, list) or not pieces:
             raise TypeError("it returned no list of pieces")
-        return [_checked_piece(piece, found.source) for piece in pieces]
+        return [_checked_piece(piece, representation.source) for piece in pieces]
     except InputError:
         raise
     except Exception as error:  # a plug-in can fail in any way
         raise InputError(
-            f"The representation {found.name} failed on a sample of shape {np.shape(sample)}: {one_line(error)}"
+            f"The representation {representation.name} failed on a sample of shape {np.shape(sample)}: "
+            f"{one_line(error)}"
         ) from error
 
 
@@ -137,9 +138,9 @@ def _checked_piece(piece: object, kind: str) -> str | np.ndarray:
             raise TypeError(f"it returned a {type(piece).__name__}, not a string")
         return piece
     values = np.asarray(piece)
-    n_axes = AXES[kind].count(",") + (kind == "image")
+    n_axes, shape = SHAPES[kind]
     if values.ndim != n_axes or not values.size or values.dtype.kind not in "fiu":
-        raise TypeError(f"it returned {values.dtype} of shape {values.shape}, not numbers of shape {AXES[kind]}")
+        raise TypeError(f"it returned {values.dtype} of shape {values.shape}, not numbers of shape {shape}")
     if not np.isfinite(values).all():
         raise ValueError("it returned NaN or infinite values")
     return values.astype(np.float32)

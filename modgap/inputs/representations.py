@@ -30,7 +30,7 @@ REPRESENTATIONS = {
 """Representations by the kind of the samples and the kind of the source's input; the first is the default."""
 BUILT_IN = tuple(dict.fromkeys(name for names in REPRESENTATIONS.values() for name in names))
 """Names of modgap's own representations. Other packages bring more."""
-WINDOWS = (64, 128, 256, 512, 1024)
+SPECTROGRAM_WINDOWS = (64, 128, 256, 512, 1024)
 """Window lengths of spectrograms, in values. By default, a series that is shorter than the first is folded."""
 LOWEST_POWER = 1e-10
 """Power to which smaller ones are raised before their logarithm is taken."""
@@ -103,7 +103,7 @@ def _short_time_transform(length: int) -> "ShortTimeFFT":
     from scipy.signal import ShortTimeFFT
     from scipy.signal.windows import hann
 
-    size = min(WINDOWS, key=lambda n: abs(n - length / 16))
+    size = min(SPECTROGRAM_WINDOWS, key=lambda n: abs(n - length / 16))
     if length < size // 2:
         raise InputError(
             f"A series of {length} values is too short for a spectrogram, which needs at least {size // 2}. "

@@ -51,7 +51,7 @@ class LabelSpace:
     def entry_samples(self) -> np.ndarray:
         """Sample 0..N-1 of each entry, shape (E,)."""
         if self.has_single_labels:
-            return np.asarray(self.starts[:-1])
+            return row_numbers(len(self))
         return np.repeat(row_numbers(len(self)), np.diff(self.starts))
 
     @property
@@ -88,11 +88,6 @@ class LabelSpace:
         return np.unique(packed, axis=0, return_inverse=True)[1].ravel()
 
     @property
-    def sample_weights(self) -> np.ndarray:
-        """Total weight of each sample's entries, shape (N,)."""
-        return np.asarray(np.add.reduceat(self.entry_weights, self.starts[:-1]))
-
-    @property
     def floor(self) -> float:
         """Mean of 1 - max P(y|x) over the samples, the lowest error that any prediction from x can reach."""
         weights = self.entry_weights
@@ -117,8 +112,7 @@ class LabelSpace:
             samples: Numbers of M samples, shape (M,).
         """
         # The samples are their own donors. Only the rows are still those of all samples.
-        part = self.with_labels_from(samples)
-        return replace(part, rows=self.rows[samples])
+        return replace(self.with_labels_from(samples), rows=self.rows[samples])
 
     def with_labels_from(self, donors: np.ndarray) -> "LabelSpace":
         """Return a label space in which sample i has the labels of sample `donors[i]`, and its own row of the logits.
@@ -189,7 +183,9 @@ def _single_label_space(array: np.ndarray) -> LabelSpace:
             "Renumber them with numpy.unique(labels, return_inverse=True)."
         )
     starts = _shared_range(len(array))
-    return LabelSpace(starts, array.astype(np.int64), None, 1, starts[:-1], len(classes))
+    return LabelSpace(
+        starts, array.astype(np.int64), None, unit=1, rows=row_numbers(len(array)), n_classes=len(classes)
+    )
 
 
 def _multi_label_space(array: np.ndarray) -> LabelSpace:
@@ -211,7 +207,7 @@ def _multi_label_space(array: np.ndarray) -> LabelSpace:
     unit = math.lcm(*(int(size) for size in np.unique(counts)))
     weights = np.repeat(unit // counts, counts) if unit > 1 else None
     starts = np.concatenate([[0], np.cumsum(counts)])
-    return LabelSpace(starts, np.nonzero(array[rows])[1], weights, unit, rows, array.shape[1])
+    return LabelSpace(starts, np.nonzero(array[rows])[1], weights, unit=unit, rows=rows, n_classes=array.shape[1])
 
 
 def row_numbers(n_rows: int) -> np.ndarray:

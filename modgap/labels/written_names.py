@@ -15,7 +15,9 @@ from modgap.errors import InputError, count
 Spelling = Literal["refuse", "text", "number"]
 """How different spellings of one number are read: as an error, as different names, or as one name."""
 NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,4})?")
+"""A decimal number as texts write it, with an exponent of at most four digits."""
 PLAIN_NUMBER = re.compile("-?[1-9][0-9]{0,17}|0")
+"""A whole number as Python writes it, of at most 18 digits, so that it fits into int64."""
 OUTER = " \t\r\n\v\f\0\u00a0\u3000"
 """Characters that do not belong to a name at its ends: spaces, and the NUL that pads texts of a fixed width."""
 MOST_DIGITS = 40
@@ -87,9 +89,9 @@ def number_names(
     if spelling != "text":
         names = _merge_spellings(names, noun, spelling, way_out)
     ordered = sorted(set(names))
-    values_of_names = {name: number for name in ordered if (number := parse_number(name)) is not None}
-    if spelling != "text" and len(values_of_names) == len(ordered):
-        ordered.sort(key=values_of_names.__getitem__)
+    decimals = {name: decimal for name in ordered if (decimal := parse_number(name)) is not None}
+    if spelling != "text" and len(decimals) == len(ordered):
+        ordered.sort(key=decimals.__getitem__)
     index = {name: number for number, name in enumerate(ordered)}
     return NumberedNames(np.array([index[name] for name in names], np.int64)[inverse], tuple(ordered))
 

@@ -1,4 +1,8 @@
-"""Layouts: how a sample of the target becomes the input of a source's stem, and how predictions are mapped back."""
+"""Layouts: how a sample of the target becomes the input of a source's stem, and how predictions are mapped back.
+
+`arrange` maps samples (n, C, ...) to the stem's input. `restore` maps predictions at any resolution over that input
+back to the sample's own dimensions. `resolution` is the one that an output with given sizes needs.
+"""
 
 import math
 from dataclasses import dataclass
@@ -144,8 +148,7 @@ class StretchedSeries:
 
 
 Layout = ResizedImage | FoldedSeries | StridedSeries | StretchedSeries
-"""Map from samples (n, C, ...) to the stem's input by `arrange`, and from predictions at any resolution over that input
-back to the sample's own dimensions by `restore`. `resolution` is the one that an output with given sizes needs."""
+"""Any of the layouts."""
 
 
 def stretch_series(series: Tensor, length: int) -> Tensor:

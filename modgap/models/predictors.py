@@ -1,7 +1,7 @@
 """Predictors: from an encoder's tokens to logits, or to real values over the sample's own dimensions."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,16 @@ MOST_PREFIX_TOKENS = 16
 """The largest number of tokens before those of an image that are taken for class tokens and registers."""
 
 
-TokenGrid = tuple[tuple[int, ...], int]
-"""Arrangement of an encoder's tokens: (T,) for a sequence or (rows, columns) for an image, and the number of class
-tokens and registers before these."""
+class TokenGrid(NamedTuple):
+    """Arrangement of an encoder's tokens.
+
+    Attributes:
+        sides: (T,) for a sequence, or (rows, columns) for an image.
+        prefix_tokens: Number of class tokens and registers before these.
+    """
+
+    sides: tuple[int, ...]
+    prefix_tokens: int = 0
 
 
 class MeanPredictor(nn.Module):
@@ -90,13 +97,13 @@ def build_predictor(output: Output, width: int, grid: TokenGrid, layout: Layout,
         UsageError: When a field is to be predicted from tokens that form no known grid.
     """
     if len(output.shape) == 1:
-        return MeanPredictor(width, output.shape[0], grid[1])
-    if len(grid[0]) != len(area):
+        return MeanPredictor(width, output.shape[0], grid.prefix_tokens)
+    if len(grid.sides) != len(area):
         raise UsageError(
-            f"The source's encoder turns an image of {area[0]} x {area[1]} pixels into {grid[0][0]} tokens, which "
+            f"The source's encoder turns an image of {area[0]} x {area[1]} pixels into {grid.sides[0]} tokens, which "
             "form no known grid, so it cannot predict a field. Choose another source."
         )
-    sizes = zip(grid[0], area, layout.resolution(output.shape[1:]), strict=True)
+    sizes = zip(grid.sides, area, layout.resolution(output.shape[1:]), strict=True)
     factor = max(math.ceil(max(covered, needed) / count) for count, covered, needed in sizes)
     return DensePredictor(width, output, grid, factor, layout)
 
@@ -114,7 +121,7 @@ def find_token_grid(features: Any, tokens: Tensor, encoder_input: Tensor, size: 
     if hidden.ndim == 4:
         rows_first = hidden.flatten(1, 2)
         channels_last = rows_first.shape == tokens.shape and bool((rows_first == tokens).all())
-        return tuple(hidden.shape[1:3] if channels_last else hidden.shape[2:]), 0
+        return TokenGrid(tuple(hidden.shape[1:3] if channels_last else hidden.shape[2:]))
     count = tokens.shape[1]
     if encoder_input.ndim == 4:
         rows, columns = tuple(encoder_input.shape[2:])
@@ -124,9 +131,9 @@ def find_token_grid(features: Any, tokens: Tensor, encoder_input: Tensor, size: 
         pairs = [(rows, n_inputs // rows) for rows in range(1, n_inputs + 1) if n_inputs % rows == 0]
         rows, columns = min(pairs, key=lambda pair: abs(math.log(pair[0] / pair[1] * size[1] / size[0])))
     if 0 <= count - rows * columns <= MOST_PREFIX_TOKENS:
-        return (rows, columns), count - rows * columns
+        return TokenGrid((rows, columns), count - rows * columns)
     for stride in (2**n for n in range(1, 8)):
         merged = math.ceil(rows / stride), math.ceil(columns / stride)
         if math.prod(merged) == count:
-            return merged, 0
-    return (count,), 0
+            return TokenGrid(merged)
+    return TokenGrid((count,))

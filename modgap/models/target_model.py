@@ -1,6 +1,7 @@
 """Target model: a new embedder, the pretrained encoder of a source and a new predictor."""
 
 import copy
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -124,7 +125,7 @@ def target_model(
     grid, width = _trace_tokens(embedder, encoder, parts.tokens, shape, area)
     with seeded_rng(seed, "predictor"):
         predictor = build_predictor(output, width, grid, layout, area)
-    return TargetModel(embedder, encoder, predictor, parts.tokens, prefix_tokens=grid[1]).train()
+    return TargetModel(embedder, encoder, predictor, parts.tokens, prefix_tokens=grid.prefix_tokens).train()
 
 
 def _choose_layout(
@@ -139,7 +140,7 @@ def _choose_layout(
         limit = int(source_input.max_tokens)
         if length is not None and not 1 <= length <= limit:
             raise UsageError(f"The target length is {length}, but the source takes 1 to {limit} tokens.")
-        stride = sequence_stride(StridedSeries(shape, 1).length, length or min(TARGET_LENGTH, limit))
+        stride = sequence_stride(math.prod(shape[1:]), length or min(TARGET_LENGTH, limit))
         series = StridedSeries(shape, stride)
         return series, (series.padded_length,)
     if length is not None:
@@ -177,5 +178,5 @@ def _trace_tokens(
         unused_to_buffers(part, tokens)
     width = tokens.shape[2]
     if len(area) == 1:
-        return ((tokens.shape[1],), 0), width
+        return TokenGrid((tokens.shape[1],)), width
     return find_token_grid(features, tokens, encoder_input, (area[0], area[1])), width

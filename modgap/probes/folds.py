@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from modgap.statistics.bootstrap import unit_numbers
 from modgap.statistics.masks import Masks
 from modgap.statistics.splits import Splits
 from modgap.targets.splits import stratified_keys
@@ -71,7 +72,7 @@ def held_out_mask(labels: np.ndarray, share: float, seed: int, groups: np.ndarra
         >>> held_out_mask(np.array([0, 0, 0, 0, 1, 1]), 0.5, seed=0, groups=np.array([7, 7, 8, 8, 9, 9])).tolist()
         [True, True, False, False, False, False]
     """
-    units = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1].ravel()
+    units = unit_numbers(groups, len(labels))
     unit_labels = labels[np.unique(units, return_index=True)[1]]
     is_held_out = np.zeros(len(unit_labels), bool)
     rng = np.random.default_rng(seed)

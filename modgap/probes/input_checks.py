@@ -33,10 +33,10 @@ def validate_features(
         samples = "one sample" if min_samples == 1 else f"{min_samples} samples"
         raise InputError(f"{subject} have shape {array.shape}. At least {samples} and one feature are needed.")
     if rows := describe_non_finite_rows(array):
-        everywhere, computed = ("", "the features") if owner is None else (" for every encoder", "them")
-        raise InputError(
-            f"{subject} have {rows}. Remove these samples{everywhere}, or fix the encoder that computed {computed}."
-        )
+        advice = "Remove these samples, or fix the encoder that computed the features."
+        if owner is not None:
+            advice = "Remove these samples for every encoder, or fix the encoder that computed them."
+        raise InputError(f"{subject} have {rows}. {advice}")
     return array
 
 

@@ -1,4 +1,8 @@
-"""Linear probes by least squares with an L2 penalty (ridge regression), in closed form."""
+"""Linear probes by least squares with an L2 penalty (ridge regression), in closed form.
+
+`ridge_path` fits classes and gives exact leave-one-out errors, for probes of distortion. `fit_ridge` fits any values,
+for baselines. `cross_validated_ridge` predicts each fold from the others, for scores.
+"""
 
 from collections.abc import Sequence
 
@@ -99,7 +103,8 @@ def cross_validated_ridge(features: np.ndarray, targets: np.ndarray, folds: np.n
 
     The L2 strength is the one of `STRENGTHS_PER_SAMPLE` with the smallest squared error over all folds, the same for
     all targets. Features are standardized once over all samples. The products of each fold are subtracted from those
-    of all samples; eight Cholesky factorizations take half the time of one eigendecomposition for all strengths.
+    of all samples. One Cholesky factorization for each of eight strengths takes half the time of one eigendecomposition
+    for all of them.
 
     Args:
         features: Features, shape (n, D), finite.

@@ -49,10 +49,11 @@ def import_optional(module: str, need: str, extra: str) -> ModuleType:
 def _search_path() -> list[str]:
     """Return the folders in which Python searches for packages, without the current folder."""
     current = os.path.realpath(os.curdir)
-    return [entry for entry in sys.path if not _is_folder(entry, current)]
+    return [entry for entry in sys.path if not _may_be_current(entry, current)]
 
 
-def _is_folder(entry: str, current: str) -> bool:
+def _may_be_current(entry: str, current: str) -> bool:
+    """Return True if an entry of the search path is the current folder, or is relative."""
     # A relative entry names another folder after each change of the current folder.
     return not os.path.isabs(entry) or os.path.realpath(entry) == current
 
@@ -115,14 +116,14 @@ def _entry_points(folder_times: tuple[tuple[str, int], ...]) -> list[metadata.En
     return [entry for distribution in metadata.distributions(path=folders) for entry in distribution.entry_points]
 
 
-def is_shadowed(module: str) -> bool:
+def _is_shadowed(module: str) -> bool:
     """Return True if importing a module would run a file of the current folder.
 
     Args:
         module: Import name, with or without dots.
     """
     name, current = module.partition(".")[0], os.path.realpath(os.curdir)
-    is_searched = any(_is_folder(entry, current) for entry in sys.path)
+    is_searched = any(_may_be_current(entry, current) for entry in sys.path)
     return name not in sys.modules and is_searched and PathFinder.find_spec(name, [os.getcwd()]) is not None
 
 
@@ -174,7 +175,7 @@ def load_plugin(entry: metadata.EntryPoint, noun: str) -> Any:
     Raises:
         InputError: When the current folder has a module of its name. All errors of the plug-in itself pass through.
     """
-    if is_shadowed(entry.module):
+    if _is_shadowed(entry.module):
         raise InputError(
             f"{noun} plug-in {entry.name} ({entry.value}) is not loaded, because the current folder has a module of "
             "this name, which Python would run instead. Run modgap in another folder."

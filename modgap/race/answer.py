@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Curve, Mark, Table, Verdict
 from modgap.answers.formatting import format_p_value, known_interval
@@ -28,7 +27,7 @@ from modgap.race.verdict import (
     kind_of,
     transfer_helps,
 )
-from modgap.statistics.intervals import SampleErrors
+from modgap.statistics.intervals import SampleErrors, student_quantile
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 from modgap.statistics.paired import PairedDifference, paired_difference
 from modgap.statistics.sample_file import SAMPLES_FILE, read_sample_file
@@ -64,7 +63,7 @@ def answer_of_race(race: Race, labeled: LabeledData, folder: Path) -> Answer:
         headline=_headline(race),
         verdicts=(
             _quality(race),
-            Verdict("Does a transfer help?", *helps(race)[1:]),
+            Verdict("Does a transfer help?", *transfer_verdict(race)[1:]),
             *_pretraining(race),
             _more_time(race, folder),
         ),
@@ -165,7 +164,7 @@ def counted_steps(race: Race) -> str:
     return f"{steps} ({', '.join(others)})" if others else steps
 
 
-def helps(race: Race) -> tuple[str, str, str, str]:
+def transfer_verdict(race: Race) -> tuple[str, str, str, str]:
     """Return `yes`, `no` or `not shown`, with label, status and sentence: the best transfer beside the best baseline.
 
     Both were chosen on the labeled samples, and are compared on the test samples, sample by sample.
@@ -188,9 +187,7 @@ def helps(race: Race) -> tuple[str, str, str, str]:
     )
     answer = transfer_helps(difference)
     if answer == "not shown":
-        margin = (
-            scale * difference.standard_error * float(stats.t.ppf(1 - SIGNIFICANCE_LEVEL / 2, difference.n_units - 1))
-        )
+        margin = scale * difference.standard_error * student_quantile(difference.n_units - 1)
         points = " points" if unit == PERCENT else ""
         smallest = f" Only a difference of {margin:.3g}{points} or more could have been shown." if margin > 0 else ""
         return answer, "Not shown", WARN, f"{text}{smallest}"
@@ -245,11 +242,9 @@ def _pretraining(race: Race) -> Iterator[Verdict]:
     if difference is None or difference.p_value is None:
         yield Verdict(question, "Not shown", WARN, f"{text}. {_no_significance(race)}")
         return
-    helps = transfer_helps(difference)
-    label, status = ("Not shown", WARN) if helps == "not shown" else (helps.capitalize(), PASS)
-    if helps == "no":
-        status = FAIL
-    yield Verdict(question, label, status, f"{text} (p {format_p_value(difference.p_value)}).")
+    decision = transfer_helps(difference)
+    status = {"yes": PASS, "no": FAIL, "not shown": WARN}[decision]
+    yield Verdict(question, decision.capitalize(), status, f"{text} (p {format_p_value(difference.p_value)}).")
 
 
 def _more_time(race: Race, folder: Path) -> Verdict:

@@ -8,7 +8,7 @@ from modgap.errors import count, format_duration, visible_name
 from modgap.race.answer import counted_steps, group_warnings, of_groups, tested_columns, tested_table
 from modgap.race.labeled_data import GROUPS, LabeledData
 from modgap.race.transfer import Race
-from modgap.sources import source_infos
+from modgap.sources import pretrained_name, source_infos
 from modgap.storage.algorithms import installed_version
 
 MOST_NAMES = 30
@@ -72,7 +72,7 @@ def _card_facts(race: Race, labeled: LabeledData) -> Iterator[tuple[str, str]]:
     )
     if record["source"]:
         licenses = {info.name: info.license for info in source_infos()}
-        license_of = licenses.get(str(record["source"]).removeprefix("random:"), "see its own terms")
+        license_of = licenses.get(pretrained_name(str(record["source"])), "see its own terms")
         yield "Source", f"{visible_name(str(record['source']))}, license: {license_of}."
     else:
         yield "Source", "none; the model is fitted to this data alone."

@@ -11,6 +11,7 @@ from modgap.ranking.history.lines import Setup
 from modgap.ranking.history.sketches import cached_sketch
 from modgap.ranking.history.store import known_history
 from modgap.ranking.source_patterns import diverse_sources
+from modgap.sources import is_control
 from modgap.targets import TargetRequest
 from modgap.targets.samples import Samples
 from modgap.training.fitted_run import suitable_baselines
@@ -43,7 +44,7 @@ def strategy_of(
     durations = {one.name: expected_seconds(one, form, n_labeled) for one in suitable}
     quick = [one.name for one in quick_baselines(suitable, form, n_labeled, QUICK_SECONDS)]
     quick = quick or sorted(durations, key=lambda name: durations[name])[:1]
-    names = list(sources) or [name for name in diverse_sources() if not name.startswith("random:")]
+    names = list(sources) or [name for name in diverse_sources() if not is_control(name)]
     is_dense = data.output.task == "regression" and len(data.output.shape) > 1
     if history:
         names = _by_history(names, target, labeled.data.table.samples, seed)

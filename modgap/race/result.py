@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from modgap.answers import Answer, Plotted
 from modgap.answers.formatting import csv_text
-from modgap.race.answer import answer_of_race, difference_of, errors_of_run, helps
+from modgap.process.log_messages import only_messages_from
+from modgap.race.answer import answer_of_race, difference_of, errors_of_run, transfer_verdict
 from modgap.race.card import model_card
 from modgap.race.labeled_data import LabeledData, describe_labeled
 from modgap.race.steps import Outcome
 from modgap.race.transfer import Race, Tested
 from modgap.race.verdict import kind_of
-from modgap.ranking.history.measure import only_messages_from
 from modgap.storage.algorithms import installed_version
 from modgap.storage.atomic_files import write_texts, writing
 from modgap.storage.json_records import format_json, plain_values, with_digest
@@ -88,7 +88,7 @@ class TransferResult(Plotted):
             "judged": len(chosen.judged),
             "tested_after": list(race.tested_after),
             "tested": [_tested_record(one, race) for one in race.tested],
-            "helps": helps(race)[0],
+            "helps": transfer_verdict(race)[0],
             "seconds": {"race": race.seconds[0], "final fits": race.seconds[1]},
             "answer": self.answer.to_dict(),
             "provenance": {"modgap": installed_version()},

@@ -19,7 +19,7 @@ from modgap.errors import InputError, first_line, format_duration
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import fix_threads, hold_device
 from modgap.models import TargetModel
-from modgap.ranking.history.measure import only_messages_from
+from modgap.process.log_messages import only_messages_from
 from modgap.sources import ImageInput, Input, open_source
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key, cached

@@ -13,7 +13,7 @@ import numpy as np
 
 from modgap.baselines.baseline import QUICK_SECONDS
 from modgap.race.steps import BASELINE, N_FOLDS, TRAINING, Outcome, Step
-from modgap.sources import control_name, is_control
+from modgap.sources import control_name, is_control, pretrained_name
 from modgap.training.linear_probe import LINEAR_PROBE
 
 MORE_BASELINES = "more baselines"
@@ -36,9 +36,16 @@ PROBE_RATES = (5e-5, 2.5e-4)
 """Rates of trainings that begin with the linear probe."""
 EMBEDDER_RATES = RATES[:2]
 """Rates of trainings that begin with the embedder."""
-TRAINED_SOURCES, PROBED_STARTS, EMBEDDED, LONGEST, FINALISTS = 3, 2, 1, 4, 2
-"""How many sources are trained, from their probes, and from a trained embedder; how many settings go on for longer, and
-to further folds."""
+TRAINED_SOURCES = 3
+"""Number of sources that are trained."""
+PROBE_STARTS = 2
+"""Number of sources that are trained from their linear probe."""
+EMBEDDER_STARTS = 1
+"""Number of sources that are trained from a trained embedder."""
+LONGER_SETTINGS = 4
+"""Number of settings that are trained for longer."""
+FINALISTS = 2
+"""Number of settings that are judged on further folds."""
 TRAINING_COST = 6
 """About how many times as long a sample takes in an update as in a pass."""
 UNKNOWN_PASS = 0.01
@@ -66,8 +73,8 @@ class Stage:
     share: float
 
 
-def folds_of_finalists(n_labeled: int) -> int:
-    """Return on how many of the five folds finalists are judged: on more where there are few samples."""
+def n_judging_folds(n_labeled: int) -> int:
+    """Return on how many of the five folds a model is judged in full: on more where there are few samples."""
     return int(np.clip(-(-JUDGED // max(1, n_labeled)), 1, N_FOLDS))
 
 
@@ -77,7 +84,7 @@ class Strategy:
 
     Attributes:
         baselines: Seconds that each baseline is expected to take for one fold, by name; quick ones.
-        others: The same of the other baselines.
+        more_baselines: The same of the other baselines.
         sources: Names of the sources, those that were best on earlier targets first.
         n_labeled: Number of labeled samples.
         seconds: Budget in seconds; with 0, the quick baselines alone take part.
@@ -87,7 +94,7 @@ class Strategy:
     """
 
     baselines: Mapping[str, float]
-    others: Mapping[str, float]
+    more_baselines: Mapping[str, float]
     sources: tuple[str, ...]
     n_labeled: int
     seconds: float
@@ -101,7 +108,7 @@ class Strategy:
         is_short = self.seconds <= SHORT
         fitted = (
             Stage("baselines", lambda _: self._baselines(self.baselines), np.inf),
-            Stage(MORE_BASELINES, lambda _: self._baselines(self.others), 0.2),
+            Stage(MORE_BASELINES, lambda _: self._baselines(self.more_baselines), 0.2),
             Stage("linear probes", self._probes, 0.8 if is_short else 1 / 3),
             Stage("linear probes of all samples", self._full_probes, 1.0 if is_short else 0.6),
         )
@@ -149,23 +156,24 @@ class Strategy:
             elapsed: Seconds so far.
         """
         done = {one.step for one in outcomes}
+        # Then the same stages once more with all of the time, those that help most first.
         _, more_baselines, probes, full_probes, *trainings = (replace(stage, share=1.0) for stage in self.stages)
         for stage in (*self.stages, full_probes, probes, *trainings, more_baselines):
             missing = [step for step in stage.wanted(outcomes) if step not in done]
             left = stage.share * self.seconds - elapsed if np.isfinite(stage.share) else np.inf
             if stage.name == MORE_BASELINES:
                 # Baselines of seconds may take their time, however long the start or an interruption took.
-                quick = [self.expected_seconds(one.step, ()) for one in outcomes if one.step.name in self.others]
+                more = [one.step for one in outcomes if one.step.name in self.more_baselines]
+                quick = [self.expected_seconds(step, ()) for step in more]
                 left = max(left, min(QUICK_SECONDS, stage.share * self.seconds) - sum(quick) / self.workers)
-            # The first step of a kind tells how long the others take.
-            most = len(missing) if stage.name.endswith("baselines") else self._batch(missing, outcomes)
-            if steps := self._affordable(missing[:most], outcomes, left):
+            if steps := self._affordable(missing[: self._batch(missing, outcomes)], outcomes, left):
                 return stage, steps
         return self.stages[-1], []
 
     def _batch(self, missing: Sequence[Step], outcomes: Sequence[Outcome]) -> int:
-        if not missing:
-            return 0
+        """Return how many steps may run now: all baselines; of others few, until the first of a kind tells its time."""
+        if not missing or missing[0].kind == BASELINE:
+            return len(missing)
         is_known = any(one.step.kind == missing[0].kind and not one.reason for one in outcomes)
         return 4 * self.workers if is_known else self.workers
 
@@ -185,7 +193,7 @@ class Strategy:
     # Stages
 
     def _baselines(self, names: Mapping[str, float]) -> list[Step]:
-        folds = folds_of_finalists(self.n_labeled)
+        folds = n_judging_folds(self.n_labeled)
         return [Step(BASELINE, name, folds=folds) for name in sorted(names, key=lambda name: names[name])]
 
     def _probes(self, _outcomes: Sequence[Outcome]) -> list[Step]:
@@ -193,7 +201,7 @@ class Strategy:
         if not self.probes:
             return []
         few = PROBED if self._probes_in_part else None
-        folds = folds_of_finalists(few or self.n_labeled)
+        folds = n_judging_folds(few or self.n_labeled)
         names = [name for source in self.sources for name in (source, control_name(source))]
         return [Step(LINEAR_PROBE, name, labeled=few, folds=folds) for name in names]
 
@@ -206,7 +214,7 @@ class Strategy:
         if not self._probes_in_part:
             return []
         probes = _best([one for one in outcomes if one.step.kind == LINEAR_PROBE and one.step.labeled])
-        folds = folds_of_finalists(self.n_labeled)
+        folds = n_judging_folds(self.n_labeled)
         controls = [one for one in probes if is_control(one.step.name)]
         pretrained = [one for one in probes if not is_control(one.step.name)]
         chosen = dict.fromkeys(one.step for one in (*pretrained[:1], *controls[:1], *probes[:TRAINED_SOURCES]))
@@ -217,10 +225,11 @@ class Strategy:
         epochs = int(np.clip(-(-SEEN // self.n_labeled), 1, MOST_EPOCHS))
         few = None if self.n_labeled <= SEEN else SEEN
         sources, starts = self.sources_to_train(outcomes), self._probed(outcomes)
+        embedded = sources[:EMBEDDER_STARTS] if self.embeds else []
         tried = [
             *(("finetune", name, rate) for rate in RATES for name in sources[:TRAINED_SOURCES]),
-            *(("lp-ft", name, rate) for rate in PROBE_RATES for name in starts[:PROBED_STARTS]),
-            *(("emb", name, rate) for rate in EMBEDDER_RATES for name in sources[: self.embeds * EMBEDDED]),
+            *(("lp-ft", name, rate) for rate in PROBE_RATES for name in starts[:PROBE_STARTS]),
+            *(("emb", name, rate) for rate in EMBEDDER_RATES for name in embedded),
         ]
         steps = [Step(method, name, rate, epochs, few) for method, name, rate in tried]
         return steps + [step for step in self._beyond(outcomes, epochs) if step not in steps]
@@ -242,14 +251,15 @@ class Strategy:
         if not trained:
             return []
         if self.n_labeled > SEEN:
-            return [replace(one.step, labeled=None) for one in _best([o for o in trained if o.step.labeled])[:LONGEST]]
+            of_few = [one for one in trained if one.step.labeled]
+            return [replace(one.step, labeled=None) for one in _best(of_few)[:LONGER_SETTINGS]]
         fewest = min(one.step.epochs or 0 for one in trained)
         short = [one for one in trained if one.step.epochs == fewest]
-        return [replace(one.step, epochs=LONGER * fewest) for one in _best(short)[:LONGEST]]
+        return [replace(one.step, epochs=LONGER * fewest) for one in _best(short)[:LONGER_SETTINGS]]
 
     def _finalists(self, outcomes: Sequence[Outcome]) -> list[Step]:
         """Return the best trainings on further folds, if there are few samples."""
-        folds = folds_of_finalists(self.n_labeled)
+        folds = n_judging_folds(self.n_labeled)
         trained = [one for one in outcomes if one.step.kind == TRAINING and one.step.folds == 1]
         return [replace(one.step, folds=folds) for one in _best(trained)[:FINALISTS]] if folds > 1 else []
 
@@ -272,9 +282,9 @@ class Strategy:
 
     def expected_seconds(self, step: Step, outcomes: Sequence[Outcome]) -> float:
         """Return about how long a step takes, by the steps so far."""
-        n_labeled = min(step.labeled or self.n_labeled, self.n_labeled)
+        n_labeled = self._n_used(step)
         if step.kind == BASELINE:
-            return step.folds * {**self.baselines, **self.others}.get(step.name, FIT_SECONDS)
+            return step.folds * {**self.baselines, **self.more_baselines}.get(step.name, FIT_SECONDS)
         of_pass = self._pass_seconds(step.name, outcomes)
         if step.kind == LINEAR_PROBE:
             return FIT_SECONDS + n_labeled * of_pass
@@ -302,27 +312,28 @@ class Strategy:
         latest = known[-1]
         if step.kind == LINEAR_PROBE:
             # The features of all samples are computed, and those of the test samples too.
-            used = min(latest.step.labeled or n_labeled, n_labeled)
-            return FIT_SECONDS + latest.seconds * (n_labeled + n_test) / used
+            return FIT_SECONDS + latest.seconds * (n_labeled + n_test) / self._n_used(latest.step)
         # A step is fitted to the samples of all folds but one.
         return FIT_SECONDS + latest.seconds * self._work(final) / self._work(latest.step) * N_FOLDS / (N_FOLDS - 1)
 
     def _work(self, step: Step) -> float:
         """Return the number of samples that a training sees, counted by epoch and fold."""
-        n_labeled = min(step.labeled or self.n_labeled, self.n_labeled)
-        return float((step.epochs or 1) * step.folds * n_labeled)
+        return float((step.epochs or 1) * step.folds * self._n_used(step))
+
+    def _n_used(self, step: Step) -> int:
+        """Return the number of labeled samples that a step uses."""
+        return min(step.labeled or self.n_labeled, self.n_labeled)
 
     def _pass_seconds(self, name: str, outcomes: Sequence[Outcome]) -> float:
         """Return the seconds of a pass of a sample: of the source or its control, or else the median of others."""
-        family = {name, name.removeprefix("random:"), control_name(name) if not is_control(name) else name}
+        family = {pretrained_name(name), control_name(name)}
         known = {
-            one.step.name: max(one.seconds - FIT_SECONDS, one.seconds / 2)
-            / min(one.step.labeled or self.n_labeled, self.n_labeled)
+            one.step.name: max(one.seconds - FIT_SECONDS, one.seconds / 2) / self._n_used(one.step)
             for one in outcomes
             if one.step.kind == LINEAR_PROBE and not one.reason
         }
-        own = [seconds for other, seconds in known.items() if other in family]
-        return max(own) if own else float(np.median(list(known.values()))) if known else UNKNOWN_PASS
+        of_family = [seconds for other, seconds in known.items() if other in family]
+        return max(of_family) if of_family else float(np.median(list(known.values()))) if known else UNKNOWN_PASS
 
 
 def _best(outcomes: Sequence[Outcome]) -> list[Outcome]:

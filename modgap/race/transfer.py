@@ -15,6 +15,7 @@ import numpy as np
 from modgap.errors import InputError, Progress, UsageError, count, first_line, format_duration
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend, Failure, hold_device
+from modgap.process.log_messages import only_messages_from
 from modgap.race.folder import FINALS, MODELS, REQUEST, STEPS, TESTED_AFTER, begun_request, prepare_folder
 from modgap.race.pool import strategy_of
 from modgap.race.steps import (
@@ -31,7 +32,6 @@ from modgap.race.steps import (
 )
 from modgap.race.strategy import Strategy, lasting_changes
 from modgap.race.verdict import CONTROL, KINDS, Chosen, choose_model, control_kind, kind_of, shown_loss
-from modgap.ranking.history.measure import only_messages_from
 from modgap.sources import control_name, open_source
 from modgap.statistics.intervals import SampleErrors
 from modgap.storage.atomic_files import write_text_atomically

@@ -8,7 +8,7 @@ from modgap.errors import InputError
 from modgap.labels.label_space import label_space
 from modgap.probes.folds import stratified_folds
 from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, SourceOutputs
-from modgap.statistics.bootstrap import group_numbers
+from modgap.statistics.bootstrap import unit_numbers
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.weights import choose_weighting, entry_weights
 from modgap.targets.splits import stratification_labels
@@ -98,7 +98,7 @@ def repeated_errors(
     """
     predictions = predict([assign_folds(outputs, seed + (repeat << 32)) for repeat in range(REPEATS)])
     is_predicted = np.isfinite(predictions[0]).all(axis=1)
-    units = group_numbers(outputs.groups, len(outputs))
+    units = unit_numbers(outputs.groups, len(outputs))
     groups = None if outputs.groups is None else units
     weighting = choose_weighting(weight, groups)
     if outputs.task == MULTI_LABEL:

@@ -14,12 +14,12 @@ import numpy as np
 
 from modgap.errors import count, format_duration
 from modgap.jobs import Failure, hold_device
+from modgap.process.log_messages import only_messages_from
 from modgap.ranking.cached_job import CachedJob
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.field_baselines import BASELINE_PREFIX, BaselineJob, baseline_errors_after_pilot
 from modgap.ranking.history.choice import TOO_SHORT, HistoryChoice, PilotError, choose_source
 from modgap.ranking.history.lines import Setup, pilot_variable
-from modgap.ranking.history.measure import only_messages_from
 from modgap.ranking.plan import RankPlan
 from modgap.ranking.scores import CHANCE, FORECAST, PILOT
 from modgap.ranking.source_patterns import split_input_size

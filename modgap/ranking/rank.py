@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 
 from modgap.errors import Progress
-from modgap.jobs import NOT_CACHED, Backend, Failure, writable_cache
+from modgap.jobs import NOT_CACHED, Backend, Failure
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.field_baselines import BaselineJob
 from modgap.ranking.halving import rank_within
@@ -34,6 +34,7 @@ from modgap.ranking.types import (
 )
 from modgap.sources import is_control, pretrained_name
 from modgap.statistics.intervals import SampleErrors
+from modgap.storage.writable_cache import writable_cache
 from modgap.targets import TargetRequest
 
 log = logging.getLogger("modgap")

@@ -67,6 +67,7 @@ class SourceOutputs:
         surrogate: Features (m, D) and classes (m,) of labeled data of the source's own modality. None if there are
             none.
         properties: Properties of the source that do not depend on the target, such as `parameters` (their number).
+            Stored outputs also have `width` (D) and `classes` (Z), by which they are split into features and logits.
     """
 
     features: np.ndarray

@@ -195,7 +195,7 @@ class ProgressFile:
 
 
 @dataclass(frozen=True)
-class RunningJobs:
+class RankingProgress:
     """State of a ranking that has not written its results yet, as its process has written it.
 
     Attributes:
@@ -224,10 +224,10 @@ class RunningJobs:
         return None if self.processes is None else min(self.processes, left)
 
 
-_Record = TypeAdapter(RunningJobs)
+_Record = TypeAdapter(RankingProgress)
 
 
-def read_progress(folder: Path) -> RunningJobs | None:
+def read_progress(folder: Path) -> RankingProgress | None:
     """Return the state that a running or interrupted ranking wrote to a folder; None if there is none to be read.
 
     Args:

@@ -5,7 +5,7 @@ import numpy as np
 from modgap.labels.label_space import label_space
 from modgap.ranking.source_outputs import CLASSIFICATION, SourceOutputs
 from modgap.ranking.types import TargetSummary
-from modgap.statistics.bootstrap import group_numbers
+from modgap.statistics.bootstrap import unit_numbers
 from modgap.statistics.splits import testable_samples
 from modgap.statistics.weights import choose_weighting, entry_weights
 
@@ -21,7 +21,7 @@ def summarize_target(name: str, outputs: SourceOutputs, weight: str | None, kind
     """
     counts = np.bincount(outputs.labels) if outputs.labels.ndim == 1 else outputs.labels.sum(axis=0)
     space = label_space(outputs.labels)
-    groups = None if outputs.groups is None else group_numbers(outputs.groups, len(outputs))
+    groups = None if outputs.groups is None else unit_numbers(outputs.groups, len(outputs))
     largest_share = float(counts.max() / len(outputs))
     if outputs.labels.ndim == 1:
         weights = entry_weights(space, groups, choose_weighting(weight, groups))

@@ -8,7 +8,8 @@ from modgap.process.installed_packages import find_package_folder
 from modgap.sources.hf.handle import HfModel
 from modgap.sources.hf.spec import WEIGHT_NAMES, TokenizerKind, model_files
 from modgap.sources.hub import Repository
-from modgap.sources.onnx.handle import PPOCR, PPOCR_DESCRIPTION, OnnxFile
+from modgap.sources.onnx.description import ImageDescription, OnnxDescription
+from modgap.sources.onnx.handle import OnnxFile
 from modgap.sources.packaged.handle import PackagedModel
 from modgap.sources.source import PackageFile, SourceHandle, SourceInfo, package_error, pretrained_name
 from modgap.sources.timm.handle import WEIGHT_FILES, TimmModel
@@ -119,6 +120,11 @@ def _network(
         return PackagedModel(name, weights_file, architecture, capacity, has_vocabulary, weights, seed)
 
     return _packaged(package, weights_file.install, open_model)
+
+
+PPOCR = PackageFile("rapidocr", "models/PP-OCRv6_rec_small.onnx", "pip install --no-deps rapidocr")
+PPOCR_DESCRIPTION = OnnxDescription(input=ImageDescription(kind="image", size=(48, 320), channels="bgr"), blank=0)
+"""Lines of text as images, 48 pixels high; the logits of its 40 positions are averaged."""
 
 
 def _ppocr(name: str, weights: Path | None, seed: int | None) -> OnnxFile:

@@ -66,21 +66,18 @@ class Repository:
         Raises:
             AbsentFilesError: When the files are neither in the cache nor could be downloaded.
         """
-        result = find()
+        if (result := find()) is not None:
+            return result
         reason = None
         for group in patterns:
-            if result is not None:
-                return result
             reason = self._download(group)
-            result = find()
-        if result is not None:
-            return result
+            if (result := find()) is not None:
+                return result
+        why, permission = _refusal.get() or (_explain(reason), "")
         missing = f"The {description} are not on this machine"
-        refusal = _refusal.get()
-        if refusal is None or refusal[0]:
-            missing += f" and could not be downloaded ({_explain(reason)})"
+        missing += f" and could not be downloaded ({why})" if why else ""
         way_out = f"Get them with: {self.download_command}" + (f", or {alternative}" if alternative else "")
-        way_out = f"{refusal[1]} {way_out}" if refusal and refusal[1] else way_out
+        way_out = f"{permission} {way_out}" if permission else way_out
         raise AbsentFilesError(f"{missing}. {way_out}") from reason
 
     def _download(self, patterns: Sequence[str]) -> Exception | None:
@@ -125,9 +122,6 @@ def _explain(reason: Exception | None) -> str:
     """Return in one line why nothing was downloaded."""
     from huggingface_hub import constants
 
-    refusal = _refusal.get()
-    if refusal is not None:
-        return refusal[0]
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     if reason is None:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from modgap.errors import InputError
 
 
-def group_numbers(groups: ArrayLike | None, n_samples: int) -> np.ndarray:
+def unit_numbers(groups: ArrayLike | None, n_samples: int) -> np.ndarray:
     """Return the number of each sample's group, counted from 0 in the order of the group values, shape (n,).
 
     Args:
@@ -60,7 +60,7 @@ def bootstrap_interval(
         >>> bool(low < values.mean() < high)
         True
     """
-    numbers = group_numbers(groups, n_samples)
+    numbers = unit_numbers(groups, n_samples)
     n_groups = int(numbers.max()) + 1 if len(numbers) else 0
     if n_groups < 2:
         return float("nan"), float("nan")

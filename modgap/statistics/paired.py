@@ -1,7 +1,7 @@
 """Paired comparison of two errors on the same samples and splits."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import special
@@ -86,14 +86,7 @@ def paired_difference(
         InputError: If samples, weights, groups, classes or splits differ.
     """
     _check_paired(first, second)
-    difference = SampleErrors(
-        first.errors - second.errors,
-        first.weights,
-        first.units,
-        first.averages - second.averages,
-        first.strata,
-        first.split_seed,
-    )
+    difference = replace(first, errors=first.errors - second.errors, averages=first.averages - second.averages)
     value, contributions = mean_and_contributions(difference)
     n_units = len(contributions)
     if n_units < 2:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from modgap.labels.label_space import LabelSpace, row_numbers
+from modgap.statistics.bootstrap import unit_numbers
 from modgap.statistics.masks import Masks
 
 HALVES_SALT = 0xA1
@@ -80,7 +81,7 @@ def repeated_halves(space: LabelSpace, groups: np.ndarray | None, n_repeats: int
         n_repeats: Number S of repeats.
         seed: Seed of the splits. Repeat s depends only on the labels, the groups, the seed and s.
     """
-    numbers = np.arange(len(space)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    numbers = unit_numbers(groups, len(space))
     # Each group is stratified by the one of its classes that has the fewest groups, shape (G,).
     cells = np.unique(np.stack([numbers[space.entry_samples], space.labels], axis=1), axis=0)
     n_groups = np.bincount(cells[:, 1], minlength=space.n_classes)
@@ -128,7 +129,7 @@ def per_class_splits(
         n_repeats: Number S of repeats, each with one fold.
         seed: Seed of the splits.
     """
-    numbers = np.arange(len(labels)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    numbers = unit_numbers(groups, len(labels))
     fit = np.zeros((n_repeats, len(labels)), bool)
     test = np.zeros((n_repeats, len(labels)), bool)
     for repeat in range(n_repeats):

@@ -45,7 +45,7 @@ def entry_weights(space: LabelSpace, groups: np.ndarray | None, weighting: str) 
         weighting: One of `samples`, `groups` and `classes`.
     """
     samples = space.entry_samples
-    shares: np.ndarray = space.entry_weights / space.sample_weights[samples]
+    shares: np.ndarray = space.entry_weights / space.unit
     if weighting == "samples" or (weighting == "groups" and groups is None):
         shares /= len(space)
         return shares

@@ -72,7 +72,7 @@ def stored_dataset(path: Path, dataset: "h5py.Dataset") -> "h5py.Dataset":
         dataset: The dataset.
 
     Raises:
-        InputError: If its values are in other files, or it unpacks to more bytes than the limits allow.
+        InputError: If its values are in other files.
     """
     if dataset.is_virtual or dataset.external:
         kind = "is virtual" if dataset.is_virtual else "has external storage"
@@ -81,6 +81,22 @@ def stored_dataset(path: Path, dataset: "h5py.Dataset") -> "h5py.Dataset":
             "itself is read. Copy the data into one file."
         )
     return dataset
+
+
+def check_packed_size(dataset: "h5py.Dataset", n_bytes: int) -> None:
+    """Raise if values that are read from a dataset unpack to more bytes than the limits allow.
+
+    Args:
+        dataset: The dataset.
+        n_bytes: Size of the values in bytes, before any conversion.
+
+    Raises:
+        InputError: When the values are larger.
+    """
+    # Without an offset the values are compressed, in chunks, or were never written.
+    if dataset.id.get_offset() is None:
+        name = f"The dataset {dataset.name} of {dataset.file.filename}"
+        check_unpacked_size(name, dataset.id.get_storage_size(), n_bytes)
 
 
 def open_hdf5(path: Path) -> "h5py.File":
@@ -114,7 +130,7 @@ class Hdf5Rows:
 
 
 def map_hdf5(path: Path) -> dict[str, Any]:
-    """Return all datasets of numbers or text, by their paths in the file.
+    """Return all datasets of numbers or text, by their paths in the file: arrays, or `Hdf5Rows` for large ones.
 
     Raises:
         InputError: When the file is broken.
@@ -144,9 +160,7 @@ def _to_array(path: Path, dataset: "h5py.Dataset") -> Any:
             f"The dataset {dataset.name} of {path} has values of different lengths. Expected numbers or text."
         )
     offset = dataset.id.get_offset()
-    if offset is None:
-        # The values are compressed, or were never written.
-        check_unpacked_size(f"The dataset {dataset.name} of {path}", dataset.id.get_storage_size(), dataset.nbytes)
+    check_packed_size(dataset, dataset.nbytes)
     if string_type is not None:
         return dataset.asstr()[...].astype(str)
     if offset is not None and dataset.size:

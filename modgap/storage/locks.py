@@ -123,7 +123,7 @@ def lock_first_free(paths: Sequence[Path]) -> tuple[Path, int | None]:
                 try:
                     return path, _open_locked(path, os.O_RDWR | os.O_CREAT)
                 except PermissionError:
-                    # The file of another user may be locked too, but on network file systems.
+                    # The file of another user can be locked too, except on network file systems.
                     return path, _open_locked(path, os.O_RDONLY)
             except BlockingIOError:
                 continue
@@ -176,21 +176,21 @@ def exclusive_folder(folder: Path) -> Iterator[None]:
         InputError: When another living process is in such a block with the same folder.
     """
     created = not folder.exists()
+    descriptor = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = _lock_folder(folder)
     except OSError as error:
         log.debug("cannot lock %s: %s", folder, error)
-        yield
-        return
     try:
         yield
     finally:
-        (folder / FOLDER_LOCK).unlink(missing_ok=True)
-        os.close(descriptor)
-        if created:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        if descriptor is not None:
+            (folder / FOLDER_LOCK).unlink(missing_ok=True)
+            os.close(descriptor)
+            if created:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
 
 
 def _lock_folder(folder: Path) -> int:

@@ -249,23 +249,24 @@ def read_transforms(
             raise ValueError(f"the transform {record.get('name')!r} is unknown")
         values = {}
         for field in fields(kind):
+            # Without a value and a default this is MISSING, which has none of the types.
             value = arrays.get(f"{number}.{field.name}", record.get(field.name, field.default))
-            values[field.name] = _checked(value, str(field.type), f"{record['name']}.{field.name}")
+            values[field.name] = _checked(value, field.type, f"{record['name']}.{field.name}")
         transforms.append(kind(**values))
     return tuple(transforms)
 
 
-def _checked(value: Any, annotation: str, name: str) -> object:
-    """Return a value of a field as the type that its annotation names."""
-    if "ndarray" in annotation:
+def _checked(value: Any, annotation: object, name: str) -> object:
+    """Return a value of a field as the type of its annotation; the list of a record becomes a tuple."""
+    if annotation is np.ndarray:
         valid = isinstance(value, np.ndarray)
-    elif "tuple" in annotation:
+    elif annotation == tuple[int, ...]:
         valid = isinstance(value, list | tuple) and all(type(item) is int for item in value)
         valid = valid and min(value, default=0) >= 0 and math.prod(value) <= LARGEST_SIZE
         value = tuple(value) if valid else value
-    elif "bool" in annotation:
+    elif annotation is bool:
         valid = isinstance(value, bool)
-    elif "int" in annotation:
+    elif annotation is int:
         valid = type(value) is int
     else:
         valid = isinstance(value, int | float) and not isinstance(value, bool)

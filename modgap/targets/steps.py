@@ -200,12 +200,10 @@ def standardize_by_input(table: Table, *, offset: float = 1e-5) -> Table:
         InputError: When there are fewer than two training samples, or the targets have another shape.
     """
     moments = _standardization(table.samples, _training_rows(table), offset)
-    shape = moments.mean.shape if table.targets is None else np.shape(table.targets[0])
-    if shape != moments.mean.shape:
+    if table.targets is not None and (shape := np.shape(table.targets[0])) != moments.mean.shape:
         raise InputError(f"expected targets of the samples' shape {moments.mean.shape}, got {shape}")
-    return replace(
-        table, samples=TransformedSamples(table.samples, moments), targets=_transformed(table.targets, moments)
-    )
+    targets = _transformed(table.targets, moments)
+    return replace(table, samples=TransformedSamples(table.samples, moments), targets=targets)
 
 
 def _standardization(samples: Samples, rows: np.ndarray, epsilon: float) -> sample_transforms.Standardization:
@@ -232,7 +230,7 @@ def windows(table: Table, *, length: int, strides: Sequence[int]) -> Table:
     Args:
         table: Table with series that have one class each.
         length: Number of values in a window.
-        strides: Number of values from the start of one window to the next, for each class; or one number for all.
+        strides: Numbers of values from the start of one window to the next, one for each class or a single one for all.
 
     Raises:
         InputError: When the series have no classes, a class has no stride, or no series is long enough.
@@ -240,7 +238,7 @@ def windows(table: Table, *, length: int, strides: Sequence[int]) -> Table:
     if table.labels is None or table.labels.ndim != 1 or table.targets is not None:
         raise InputError("expected series with one class each to cut into windows")
     n_classes = int(table.labels.max()) + 1
-    if len(strides) not in (1, *range(n_classes, len(strides) + 1)) or min(strides) < 1 or length < 1:
+    if not strides or 1 < len(strides) < n_classes or min(strides) < 1 or length < 1:
         raise InputError(
             f"expected a length and a stride of at least 1 for {n_classes} classes, got {length} and {strides}"
         )

@@ -9,7 +9,7 @@ import numpy as np
 from modgap.baselines import get_baseline
 from modgap.baselines.baseline import Baseline, SampleForm, Truth, fit_baseline, restore_baseline
 from modgap.targets.manifest import InputSpec
-from modgap.targets.output import Output
+from modgap.targets.output import OUTPUT_SHAPES, Output
 
 __all__ = ["check_baseline"]
 
@@ -19,7 +19,7 @@ RATE = 8000
 SHAPES = {"series": (2, 40), "image": (3, 16, 16), "video": (2, 3, 16, 16), "audio": (1, RATE // 2)}
 """Shape of a sample of each kind, that of a table's row aside."""
 COLUMNS = (1, 6)
-TASKS = ("classification", "multi-label", "regression")
+"""Shape of a row of a table."""
 
 
 def check_baseline(baseline: str | Baseline) -> None:
@@ -37,7 +37,7 @@ def check_baseline(baseline: str | Baseline) -> None:
     baseline = get_baseline(baseline) if isinstance(baseline, str) else baseline
     for field in ("name", "title", "reference"):
         assert getattr(baseline, field).strip(), f"The {field} of the baseline {baseline.name!r} is empty."
-    unknown = set(baseline.tasks) - set(TASKS)
+    unknown = set(baseline.tasks) - set(OUTPUT_SHAPES)
     assert baseline.tasks, f"{baseline.name} has no tasks."
     assert not unknown, f"{baseline.name} has the unknown task {', '.join(sorted(unknown))}."
     kinds = [kind for kind in baseline.kinds if kind == "text" or kind in SHAPES]
@@ -52,7 +52,7 @@ def check_baseline(baseline: str | Baseline) -> None:
 
 
 def _data(kind: str, tasks: Sequence[str]) -> list[tuple[Sequence[Any], SampleForm, Truth, bool]]:
-    """Return synthetic samples of a kind whose classes are nearly separable, for each task, with fields as values."""
+    """Return synthetic samples of a kind for each task: nearly separable classes, one value, or one at each point."""
     rng = np.random.default_rng(0)
     labels = np.arange(N_SAMPLES) % N_CLASSES
     spec = InputSpec(kind=kind, rate=RATE if kind == "audio" else None)  # type: ignore[arg-type]
@@ -60,20 +60,20 @@ def _data(kind: str, tasks: Sequence[str]) -> list[tuple[Sequence[Any], SampleFo
     if kind == "text":
         texts = [" ".join(rng.choice(list("acgt"), 12)) + " word" * int(label) for label in labels]
         samples_by_shape.append((texts, (), False))
-    for shape in (SHAPES[kind], *([COLUMNS] if kind == "series" else [])) if kind != "text" else ():
+    shapes = {"text": (), "series": (SHAPES["series"], COLUMNS)}
+    for shape in shapes[kind] if kind in shapes else (SHAPES[kind],):
         values = rng.standard_normal((N_SAMPLES, *shape)).astype(np.float32)
         values += labels.reshape(-1, *(1 for _ in shape))
         samples_by_shape.append((list(values), shape[1:] if kind == "video" else shape, shape == COLUMNS))
     truths = {
-        "classification": [Truth(Output("classification", (N_CLASSES,)), labels)],
-        "multi-label": [Truth(Output("multi-label", (N_CLASSES,)), np.eye(N_CLASSES, dtype=np.float32)[labels])],
-        "regression": [Truth(Output("regression", (1,)), (labels - 1.0)[:, None].astype(np.float32))],
+        "classification": Truth(Output("classification", (N_CLASSES,)), labels),
+        "multi-label": Truth(Output("multi-label", (N_CLASSES,)), np.eye(N_CLASSES, dtype=np.float32)[labels]),
+        "regression": Truth(Output("regression", (1,)), (labels - 1.0)[:, None].astype(np.float32)),
     }
     data = [
-        (samples, SampleForm(spec, shape), truth, is_table)
+        (samples, SampleForm(spec, shape), truths[task], is_table)
         for samples, shape, is_table in samples_by_shape
         for task in tasks
-        for truth in truths[task]
     ]
     if "regression" in tasks and kind in ("series", "image"):
         fields = rng.standard_normal((N_SAMPLES, 1, *SHAPES[kind][1:])).astype(np.float32)

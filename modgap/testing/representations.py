@@ -56,7 +56,7 @@ def _check_shape(checked: Representation, shape: tuple[int, ...]) -> None:
 
 def _pieces(checked: Representation, sample: np.ndarray, rates: Rates) -> list[Any]:
     try:
-        return plugin_pieces(checked, sample, {"rate": rates.samples, "source_rate": rates.source})
+        return plugin_pieces(checked, sample, rates)
     except InputError as error:
         raise AssertionError(str(error)) from error
 

@@ -1,7 +1,7 @@
 """Measure the discrepancy after a run: its embedder before the source's pretrained encoder and head."""
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,20 @@ from modgap.training.methods import get_method
 from modgap.training.native_inputs import NATIVE
 from modgap.training.run_folder import STAGE1_FILE, Run, check_source, open_run
 from modgap.training.trained_model import model_of_run, run_transform
-from modgap.training.training_data import TargetData, read_target_data
+from modgap.training.training_data import InputTransform, TargetData, read_target_data
 
 log = logging.getLogger("modgap")
+
+
+@dataclass(frozen=True)
+class _RunInputs(Embedding):
+    """The rule by which samples become the input of a run's embedder."""
+
+    transform: InputTransform = field(kw_only=True)
+
+    def pieces(self, sample: Any) -> list[Any]:
+        """Return the standardized inputs of a sample."""
+        return list(self.transform.pieces(sample))
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,7 @@ class RunEmbedder:
 
     def embedding(self, table: Table) -> Embedding:  # noqa: ARG002
         """Return the embedding of samples as values, standardized as the run's training samples."""
-        return Embedding("values", options=(("inputs", self.data.transform),))
+        return _RunInputs("values", transform=self.data.transform)
 
     def unseen_rows(self, table: Table) -> np.ndarray:  # noqa: ARG002
         """Return the rows that neither trained the embedder nor chose its epoch."""

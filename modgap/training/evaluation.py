@@ -15,7 +15,7 @@ from modgap.forward.reading_ahead import Loader
 from modgap.models import TargetModel
 from modgap.models.normalization import evaluation_mode
 from modgap.process.devices import download, read_late, upload
-from modgap.statistics.bootstrap import bootstrap_interval, group_numbers
+from modgap.statistics.bootstrap import bootstrap_interval, unit_numbers
 from modgap.statistics.intervals import MIN_UNITS, SampleErrors, estimate_mean, exact_interval, independent_errors
 from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, write_sample_file
 from modgap.storage.atomic_files import writing
@@ -239,7 +239,7 @@ def metric_interval(metric: Metric, groups: np.ndarray | None, seed: int) -> tup
         return float("nan"), float("nan")
     errors = metric.per_sample
     if metric.unit == PERCENT and errors is not None:
-        interval = estimate_mean(independent_errors(errors / 100, group_numbers(groups, len(metric)))).interval
+        interval = estimate_mean(independent_errors(errors / 100, unit_numbers(groups, len(metric)))).interval
         low, high = interval or (math.nan, math.nan)
         return 100 * low, 100 * high
     low, high = bootstrap_interval(metric.weighted, len(metric), groups, resamples=RESAMPLES, seed=seed)

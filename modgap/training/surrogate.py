@@ -70,9 +70,12 @@ def balanced_rows(labels: np.ndarray, step: int, size: int, seed: int) -> np.nda
 def _class_counts(available: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     """Return the number of samples of each class in a batch, (K,).
 
-    The batch is filled in rounds. In each round every class, in random order, gets one sample.
+    The classes that are drawn for the batch are filled first, then the others with two samples or more, then those with
+    one. Within each of these, the batch is filled in rounds, in each of which every class, in random order, gets one
+    sample.
     """
     with_pairs = rng.permutation(np.flatnonzero(available > 1))
+    # 0: drawn for the batch; 1: other classes with pairs; 2: classes with one sample.
     priority = np.where(available > 1, 1, 2)
     priority[with_pairs[: max(1, size // 2)]] = 0
     order = rng.permutation(len(available))
@@ -93,12 +96,12 @@ class SurrogateBatch(NamedTuple):
         inputs: Input of the source's embedder.
         word_positions: Position of the first token of the labeled word in each text, shape (B,). None if whole samples
             are labeled.
-        last_word: Largest of these positions; -1 to read it from them, for which a device is waited for.
+        last_word: Largest of these positions; None to read it from them, for which a device is waited for.
     """
 
     inputs: Batch
     word_positions: Tensor | None = None
-    last_word: int = -1
+    last_word: int | None = None
 
     def divide(self, size: int) -> list["SurrogateBatch"]:
         """Return the samples in consecutive parts of at most `size`, which share the memory of the batch."""
@@ -108,7 +111,7 @@ class SurrogateBatch(NamedTuple):
     def pool(self, tokens: Tensor) -> Tensor:
         """Return the features (B, D) of tokens (B, T, D): the labeled word's token, or the mean without padding."""
         if self.word_positions is not None:
-            last_word = self.last_word if self.last_word >= 0 else int(self.word_positions.max())
+            last_word = int(self.word_positions.max()) if self.last_word is None else self.last_word
             if last_word >= tokens.shape[1]:
                 raise UsageError(
                     f"The source gives {count(tokens.shape[1], 'output')} for a text and not one for each token. "
@@ -122,7 +125,8 @@ class SurrogateBatch(NamedTuple):
 class Surrogate:
     """Labeled samples that the embedder of a source takes.
 
-    It takes the place of a source's embedding, by `pieces`, and of a source's input, by `batch`.
+    In `modgap.distortion.encoders` it stands for a source's embedding, by `pieces`, and for its input, by `batch` and
+    `kind`.
 
     Attributes:
         samples: Samples. If words are labeled, each is a word in its text.
@@ -231,20 +235,19 @@ def encoder_features(parts: Parts, encoder: Callable[[Any], Any], batch: Surroga
     return batch.pool(parts.tokens(encoder(encoder_input)))
 
 
-def surrogate_features(parts: Parts, encoder: Callable[[Any], Any], surrogate: Surrogate, device: str) -> np.ndarray:
-    """Compute the features (n, D) of a surrogate with the source's embedder and an encoder.
+def surrogate_features(parts: Parts, encoder: Callable[[Any], Any], surrogate: Surrogate) -> np.ndarray:
+    """Compute the features (n, D) of a surrogate with the source's embedder and an encoder, for benchmarks and tests.
 
     Args:
         parts: Parts of the source, on the device.
         encoder: Encoder before or after training, which takes the output of the source's embedder.
         surrogate: Labeled samples.
-        device: Device to compute on.
     """
     features = []
     with torch.no_grad():
         for first in range(0, len(surrogate), BATCH_SIZE):
             rows = np.arange(first, min(first + BATCH_SIZE, len(surrogate)))
-            batch = surrogate.load(rows, torch.device(device))
+            batch = surrogate.load(rows, torch.device("cpu"))
             features.append(encoder_features(parts, encoder, batch).float().cpu().numpy())
     return np.concatenate(features)
 

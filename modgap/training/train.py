@@ -161,7 +161,7 @@ def train_in_locked_folder(
     if unused := find_unused_settings(request.overrides, method):
         # This is no error, because several methods may share settings.
         log.warning("Method %s ignores these settings: %s.", method.name, ", ".join(unused))
-    data = setup[1]
+    data = setup.data
     _announce_conversion(data.target.manifest)
     _check_sample_counts(data, processes)
     _warn_about_missing_classes(data)

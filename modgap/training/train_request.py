@@ -2,7 +2,7 @@
 
 import platform
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -49,12 +49,16 @@ class TrainRequest:
         self.samples.refuse_changes("split", "representation", "dtype", "batch_size", purpose="training")
 
 
-TrainSetup = tuple[Recipe, TargetData, Surrogate | None]
-"""All settings of a training, the data of its target, and the surrogate of its stages; None if they need none."""
+class TrainSetup(NamedTuple):
+    """All settings of a training, the data of its target, and the surrogate of its stages; None if they need none."""
+
+    recipe: Recipe
+    data: TargetData
+    surrogate: Surrogate | None
 
 
 def request_recipe(request: TrainRequest, target: Target) -> Recipe:
-    """Return the settings of a request, before the source decides on the route of the mixed product.
+    """Return the settings of a request, all but the default of `stage1.route`, which depends on the source.
 
     Raises:
         UsageError: When a setting is unknown or invalid or not for the target, or an epoch that is to be kept does not
@@ -114,6 +118,7 @@ def set_up_run(request: TrainRequest) -> tuple[Source, TrainSetup, dict[str, Any
         InputError: When data or weights are missing or do not match.
     """
     target = request.target.open()
+    # Called for its errors alone, which are raised before the source and the data are read.
     request_recipe(request, target)
     handle = open_source(request.source, weights=request.weights)
     samples = request.samples
@@ -128,14 +133,13 @@ def set_up_run(request: TrainRequest) -> tuple[Source, TrainSetup, dict[str, Any
         standardized=not reads_native_input(get_method(request.method), target.manifest.input),
     )
     setup = set_up_training(request, source, data)
-    recipe, data, surrogate = setup
-    record = settings_record(request, data)
-    record["recipe"] = recipe.to_record()
+    record = settings_record(request, setup.data)
+    record["recipe"] = setup.recipe.to_record()
     record["recipe_conversion"] = conversion_record(target.manifest)
     record["provenance"]["source"] = dict(handle.fingerprint())
-    if surrogate is not None:
+    if setup.surrogate is not None:
         # The seed and the limit of the surrogate stand elsewhere in the record.
-        provenance = {k: v for k, v in surrogate.provenance.items() if k not in ("seed", "limit")}
+        provenance = {k: v for k, v in setup.surrogate.provenance.items() if k not in ("seed", "limit")}
         record["provenance"]["surrogate"] = provenance
     return source, setup, record
 
@@ -154,7 +158,7 @@ def set_up_training(request: TrainRequest, source: Source, data: TargetData) -> 
     # The surrogate is opened before the training, so that what is missing is noticed and recorded early.
     stages = method.stages_with_epochs(recipe)
     needs_surrogate = any(stage.objective_class.needs_surrogate(recipe) for stage in stages)
-    return recipe, data, _open_surrogate(request, recipe.stage1, source) if needs_surrogate else None
+    return TrainSetup(recipe, data, _open_surrogate(request, recipe.stage1, source) if needs_surrogate else None)
 
 
 def _open_surrogate(request: TrainRequest, settings: EmbedderStage, source: Source) -> Surrogate:
@@ -179,11 +183,9 @@ def _open_surrogate(request: TrainRequest, settings: EmbedderStage, source: Sour
 
 
 def settings_record(request: TrainRequest, data: TargetData) -> dict[str, Any]:
-    """Return the settings of a run for its record, without those of a source and a recipe.
+    """Return the settings of a run for its record.
 
-    Args:
-        request: The request.
-        data: Data of its target.
+    The recipe and the provenance of the source are empty; the caller fills them in, where there are any.
     """
     target = data.target.fingerprint
     standardization = {}

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.ticker import NullLocator
 
 from modgap.answers.figures.intervals import draw_intervals
-from modgap.answers.figures.labels import Label, label_ends
+from modgap.answers.figures.labels import LABEL_SIZE, Label, label_ends
 from modgap.answers.figures.style import BELOW_AXES, Ink, Series, fit_names, panel, style_axes
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ def label_lines(
 ) -> None:
     """Write the name of each series with markers where its line ends, and how many others there are.
 
+    Names in the secondary color are not bold.
+
     Args:
         ax: The axes, whose vertical limits are set.
         frame: The values, as for `draw_lines`; the last one of each series is the end of its line.
@@ -85,7 +87,7 @@ def label_lines(
     ends = frame.drop_duplicates("series", keep="last").set_index("series")["value"]
     named = [name for name, style in styles.items() if style.marker]
     colors = [styles[name].text_color for name in named]
-    names = fit_names(named, kind, width, 8.5, bold=True)
+    names = fit_names(named, kind, width, LABEL_SIZE, bold=True)
     labels = [
         (ends[name], text, ink, ink != Ink.SECONDARY) for name, text, ink in zip(named, names, colors, strict=True)
     ]

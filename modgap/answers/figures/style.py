@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache, wraps
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, ParamSpec, TypeVar
 
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import RendererAgg
@@ -25,8 +25,10 @@ TITLE_SIZE = 12.0
 TITLE_LINE = 0.21
 SUBTITLE_SIZE = 8.5
 SUBTITLE_LINE = 0.17
+"""Font sizes in points, and heights of a line in inches."""
 TITLE_NAME_CHARACTERS = 32
 SHORTEST_NAME = 6
+"""Most characters of a name in a title, and fewest to which a name is shortened."""
 FONTS = ("DejaVu Sans", "Noto Sans", "Noto Sans CJK SC", "Noto Sans Devanagari", "Noto Naskh Arabic")
 
 COLORS = (
@@ -171,11 +173,11 @@ def size_in_inches(ax: "Axes") -> tuple[float, float]:
     return float(box.width), float(box.height)
 
 
-def style_axes(ax: "Axes", grid: str) -> None:
+def style_axes(ax: "Axes", grid: Literal["x", "y"]) -> None:
     """Show only the horizontal axis, and a faint grid across the axis `grid`, which is `x` or `y`."""
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.grid(visible=False, axis="both")
-    ax.grid(axis="x" if grid == "x" else "y", color=Ink.GRID, linewidth=0.8)
+    ax.grid(axis=grid, color=Ink.GRID, linewidth=0.8)
     ax.set_axisbelow(True)
     ax.tick_params(axis="y", length=0)
     ax.tick_params(axis="x", bottom=True, length=3, width=0.8)

@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 from modgap.answers import Answer
 from modgap.answers.formatting import format_value
-from modgap.api.pages.rendering import capitalize, format_size, render_template
+from modgap.api.pages.rendering import capitalize, format_parameter_count, render_template
 from modgap.api.pages.result_folder import MATRIX
 from modgap.errors import count, visible_name
 from modgap.ranking.check_sentences import score_label
@@ -122,7 +122,7 @@ def _shown_measures(record: Record, n_rows: int) -> list[Record]:
 
 def _page_row(record: Record, number: int, cells: Sequence[Record]) -> dict[str, object]:
     row = record["sources"][number]
-    facts = [row["input"], format_size(row["parameters"]) if row["parameters"] else ""]
+    facts = [row["input"], format_parameter_count(row["parameters"]) if row["parameters"] else ""]
     mean_rank = row["mean_rank"]
     return {
         "name": visible_name(row["name"]),

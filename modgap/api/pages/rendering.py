@@ -9,7 +9,7 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from modgap.answers import Answer, Curve, Mark, Table
-from modgap.answers.formatting import format_error, format_value
+from modgap.answers.formatting import format_error, format_value, known_interval
 from modgap.errors import visible_name
 from modgap.storage.json_records import Record
 
@@ -65,11 +65,11 @@ def _axis_end(value: float, table: Table) -> str:
 
 
 def _drawn_mark(mark: Mark, percent: Callable[[float], float]) -> dict[str, object]:
-    low, high = mark.interval or (None, None)
+    interval = known_interval(mark.interval)
     return {
         "position": percent(mark.value),
-        "low": None if low is None or high is None else percent(low),
-        "high": None if low is None or high is None else percent(high),
+        "low": interval and percent(interval[0]),
+        "high": interval and percent(interval[1]),
         "level": None if mark.level is None else percent(mark.level),
         "before": mark.before and [percent(end) for end in mark.before],
         "is_reference": mark.is_reference,
@@ -126,7 +126,7 @@ def render_template(
         "number": format_value,
         "count": "{:,}".format,
         "name": visible_name,
-        "size": format_size,
+        "size": format_parameter_count,
         "setting": _format_setting,
     }
     script_text = "".join(map(_read, scripts))
@@ -186,7 +186,7 @@ def _read(name: str) -> str:
     return files(PACKAGE).joinpath(name).read_text(encoding="utf-8")
 
 
-def format_size(value: int | None) -> str:
+def format_parameter_count(value: int | None) -> str:
     """Return a number of parameters in a few characters, such as `5.4 M`."""
     if not value:
         return "–"

@@ -91,9 +91,8 @@ def improve(
     hot: float,
     cold: float,
     steps: int,
-    climbs: bool,
 ) -> None:
-    """Set the state to a map (K,), change the map by heat-bath steps, and climb from it if `climbs` is True.
+    """Set the state to a map (K,), change the map by heat-bath steps, and climb from it.
 
     The temperature, in matches, falls geometrically from hot to cold. It is constant for STAGE steps at a time, so that
     the odds of every gain are computed once for them. The climb moves each target class in turn to its best source
@@ -108,14 +107,13 @@ def improve(
         hot: First temperature.
         cold: Last temperature.
         steps: Number of heat-bath steps.
-        climbs: True to climb after them.
     """
     gains = np.empty(len(state.owner), state.weights.dtype)
-    take_steps(source, state, start, seed, run, hot, cold, steps, climbs, gains, np.empty(TABLE_SIZE))
+    take_steps(source, state, start, seed, run, hot, cold, steps, gains, np.empty(TABLE_SIZE))
 
 
 @kernel
-def take_steps(source, state, start, seed, run, hot, cold, steps, climbs, gains, odds):
+def take_steps(source, state, start, seed, run, hot, cold, steps, gains, odds):
     """Do the work of `improve`; it is one function, so that it is compiled once.
 
     gains (C,) and odds (TABLE_SIZE,) are working space.
@@ -133,7 +131,7 @@ def take_steps(source, state, start, seed, run, hot, cold, steps, climbs, gains,
     while True:
         if moves:
             change_map(source, state, start, k, c)
-        if step >= steps and not (climbs and n_unchanged < classes):
+        if step >= steps and n_unchanged >= classes:
             break
         anneals = step < steps
         k = draw_below(key, 2 * step, classes) if anneals else (step - steps) % classes

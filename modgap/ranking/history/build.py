@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError, Progress, UsageError, count, format_duration, visible_name
-from modgap.jobs import Backend, Failure, hold_device, without_raising, writable_cache
+from modgap.jobs import Backend, Failure, hold_device, without_raising
 from modgap.ranking.cached_job import CachedJob
 from modgap.ranking.history.lines import CONTROL, PILOT_OF_RATES, TRAINED, VARIABLES, HistoryLine, Setup, history_table
 from modgap.ranking.history.measure import (
@@ -44,6 +44,7 @@ from modgap.ranking.source_patterns import split_input_size, with_input_size
 from modgap.sources import absolute_name, is_control, open_source
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key
+from modgap.storage.writable_cache import writable_cache
 from modgap.targets import Target, TargetRequest
 
 PACKAGED = "@packaged"

@@ -6,10 +6,8 @@ rates, the epochs and the seeds. What pilots of a ranking do may change, and thi
 """
 
 import logging
-import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from statistics import fmean
@@ -19,6 +17,7 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
 from modgap.models import TargetModel
+from modgap.process.log_messages import only_messages_from
 from modgap.ranking.history.lines import (
     CONTROL,
     OBSERVED,
@@ -266,25 +265,6 @@ def measure_speed(source: str, target: str, device: str = "auto") -> float:
     _, evaluated, trained, tested = times
     update, test = (trained - evaluated) / len(few.train), (tested - trained) / len(few.test)
     return loading + EPOCHS[-1] * len(data.train) * update + len(EPOCHS) * len(data.test) * test
-
-
-@contextmanager
-def only_messages_from(level: int) -> Iterator[None]:
-    """Log messages of at least a level within a block, whose other messages are not those of what needs its results.
-
-    Other threads, such as the one that says how far a command is, log all of their messages.
-    """
-    log, thread = logging.getLogger("modgap"), threading.get_ident()
-
-    def is_shown(record: logging.LogRecord) -> bool:
-        return record.levelno >= level or record.thread != thread
-
-    # It comes first, so that other filters do not know messages that nobody has seen.
-    log.filters.insert(0, is_shown)
-    try:
-        yield
-    finally:
-        log.removeFilter(is_shown)
 
 
 def _load(source: str) -> Source:

@@ -8,7 +8,7 @@ import numpy as np
 
 from modgap.errors import InputError, Progress, UsageError
 from modgap.forward.inference_setup import LogitsRequest
-from modgap.jobs import NOT_CACHED, Backend, Failure, writable_cache
+from modgap.jobs import NOT_CACHED, Backend, Failure
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.field_baselines import BaselineJob
 from modgap.ranking.jobs import ErrorsJob, ExtractJob, ScoreJob, score_jobs
@@ -25,6 +25,7 @@ from modgap.ranking.stages import CACHED, COMPUTED, FAILED, JobMonitor, StagesLi
 from modgap.ranking.types import CONTROL, SOURCE, JobCounts, Ranking, RankRequest, SourceRow
 from modgap.sources import absolute_name
 from modgap.storage.json_records import plain_values
+from modgap.storage.writable_cache import writable_cache
 from modgap.targets import TargetRequest, open_target
 
 log = logging.getLogger("modgap")

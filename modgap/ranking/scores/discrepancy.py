@@ -14,7 +14,7 @@ from modgap.errors import InputError
 from modgap.labels.label_space import label_space
 from modgap.ranking.score import ALL_TASKS, ERROR_RATE, NON_NEGATIVE, ErrorOptions, Score
 from modgap.ranking.source_outputs import SourceOutputs
-from modgap.statistics.bootstrap import group_numbers
+from modgap.statistics.bootstrap import unit_numbers
 from modgap.statistics.intervals import SampleErrors
 
 
@@ -74,7 +74,7 @@ def held_out_errors(outputs: SourceOutputs, options: ErrorOptions, seed: int, na
     if errors.strata is not None:
         strata = np.zeros(len(outputs), np.int64)
         strata[tested.rows] = tested.labels
-    units = group_numbers(outputs.groups, len(outputs))
+    units = unit_numbers(outputs.groups, len(outputs))
     return SampleErrors(values, weights, units, errors.averages, strata, errors.split_seed)
 
 

@@ -24,9 +24,10 @@ from modgap.storage.damaged_files import one_line_errors
 from modgap.storage.limits import IMAGE_PIXELS
 
 RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
-NEAREST_RESAMPLING = "bicubic"
+FALLBACK_RESAMPLING = "bicubic"
 """Replacement of Lanczos and other kinds of resampling that torch does not have."""
 DEFAULT_RESAMPLING, MOST_RESAMPLING = 2, 5
+"""Pillow's numbers of bilinear resampling, for files that state none, and of its last kind."""
 NOISE_SECONDS = 1
 
 
@@ -57,7 +58,7 @@ def image_input(spec: HfSpec, config: Any, input_size: int | None) -> ImageInput
             f"The image preprocessing of {spec.name} has resample {value!r}. Expected a number from 0 to "
             f"{MOST_RESAMPLING}, as Pillow has for its kinds of resampling."
         )
-    return ImageInput(size, mean, sd, RESAMPLING.get(number, NEAREST_RESAMPLING))
+    return ImageInput(size, mean, sd, RESAMPLING.get(number, FALLBACK_RESAMPLING))
 
 
 def _pixels(config: Any, record: dict[str, Any]) -> tuple[int, int]:

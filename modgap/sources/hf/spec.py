@@ -18,6 +18,8 @@ VOCABULARIES = (
 """Files of which one is enough for a tokenizer, some of them together with others of TOKENIZER."""
 TOKENIZER = (*VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 PREPROCESSING = ("preprocessor_config.json", "processor_config.json")
+SMALL_FILES = ("config.json", *TOKENIZER, *PREPROCESSING)
+"""All files that decide the outputs, besides the weights."""
 WEIGHTS = (("model.safetensors", "model.safetensors.index.json"), ("pytorch_model.bin", "pytorch_model.bin.index.json"))
 """Names of a single file of weights, and of the index of several; safetensors come first."""
 WEIGHT_NAMES = [name for pair in WEIGHTS for name in pair]
@@ -70,9 +72,8 @@ class ModelFiles:
         def find() -> Path | None:
             return next((path.parent for path in repository.cached_files(names)), None)
 
-        small = ("config.json", *TOKENIZER, *PREPROCESSING)
         files = f"{description} files of {self.name}"
-        return repository.find_or_fetch(find, [small], files, "pass a folder to `weights`")
+        return repository.find_or_fetch(find, [SMALL_FILES], files, "pass a folder to `weights`")
 
     def configuration(self) -> dict[str, Any]:
         """Return the contents of config.json."""
@@ -106,11 +107,7 @@ class ModelFiles:
         """Return digests of all files that decide the outputs, and the revision if the files are from the hub."""
         folder = self.configuration_folder()
         record: dict[str, object] = {
-            "files": {
-                name: file_digest(folder / name)
-                for name in ("config.json", *TOKENIZER, *PREPROCESSING)
-                if (folder / name).is_file()
-            },
+            "files": {name: file_digest(folder / name) for name in SMALL_FILES if (folder / name).is_file()},
             "revision": folder.name if self.repository and not self.folder else None,
         }
         return record | ({"weights": [file_digest(path) for path in self.weight_files()]} if weights else {})

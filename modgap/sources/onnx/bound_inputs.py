@@ -80,7 +80,7 @@ def _bound_nodes(
 ) -> list[NodeProto]:
     """Return the nodes that compute an input, and add their constants to the graph."""
     name = value.name
-    dtype, sizes, has_batch = _form(value, sample, shape, path)
+    dtype, sizes, has_batch = _type_and_sizes(value, sample, shape, path)
     if content == SAMPLE:
         if math.prod(sizes) != math.prod(shape) or not has_batch:
             raise InputError(f"The input {name} of {path} has the shape {sizes}, and the sample {shape}.")
@@ -103,20 +103,19 @@ def _bound_nodes(
         "first": np.array([0]),
     }
     graph.initializer.extend(numpy_helper.from_array(one, f"{name}/{part}") for part, one in constants.items())
-    steps: list[tuple[str, list[str], str, dict[str, int]]] = [
-        ("Shape", [sample.name], f"{name}/sample", {}),
-        ("Gather", [f"{name}/sample", f"{name}/first"], f"{name}/batch", {"axis": 0}),
-        ("Concat", [f"{name}/batch", f"{name}/sizes"], f"{name}/shape", {"axis": 0}),
-    ]
-    shape_name = f"{name}/shape" if has_batch else f"{name}/sizes"
-    expand: tuple[str, list[str], str, dict[str, int]] = ("Expand", [f"{name}/value", shape_name], name, {})
+    if not has_batch:
+        return [helper.make_node("Expand", [f"{name}/value", f"{name}/sizes"], [name], f"{name}/node")]
     return [
-        helper.make_node(operation, inputs, [output], f"{output}/node", **attributes)
-        for operation, inputs, output, attributes in (*(steps if has_batch else ()), expand)
+        helper.make_node("Shape", [sample.name], [f"{name}/sample"], f"{name}/sample/node"),
+        helper.make_node(
+            "Gather", [f"{name}/sample", f"{name}/first"], [f"{name}/batch"], f"{name}/batch/node", axis=0
+        ),
+        helper.make_node("Concat", [f"{name}/batch", f"{name}/sizes"], [f"{name}/shape"], f"{name}/shape/node", axis=0),
+        helper.make_node("Expand", [f"{name}/value", f"{name}/shape"], [name], f"{name}/node"),
     ]
 
 
-def _form(
+def _type_and_sizes(
     value: ValueInfoProto, sample: ValueInfoProto, shape: tuple[int, ...], path: Path
 ) -> tuple[np.dtype, tuple[int, ...], bool]:
     """Return the type of an input, its sizes without the batch, and True if it has one."""
@@ -131,7 +130,7 @@ def _form(
     is_first_open = bool(dims) and dims[0].dim_value <= 0
     has_batch = is_first_open or (len(dims) > 1 and bool(sample_dims) and dims[0] == sample_dims[0])
     known = {dim.dim_param: size for dim, size in zip(sample_dims[1:], shape, strict=False) if dim.dim_param}
-    sizes = tuple(dim.dim_value or known.get(dim.dim_param, 0) for dim in dims[has_batch:])
+    sizes = tuple(dim.dim_value or known.get(dim.dim_param, 0) for dim in (dims[1:] if has_batch else dims))
     if min(sizes, default=1) < 1 or math.prod(sizes) > MOST_VALUES:
         raise InputError(
             f"The input {value.name} of {path} has the sizes {sizes} for a sample, 0 for an open size that the sample "

@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from modgap.errors import InputError, UsageError, first_line
 from modgap.process.installed_packages import find_package_folder, installed_library_version
@@ -12,9 +9,6 @@ from modgap.sources.onnx.description import ImageDescription, OnnxDescription, r
 from modgap.sources.source import PackageFile, Source, control_name, headless_error, pretrained_name
 from modgap.storage.digests import file_digest
 from modgap.storage.paths import expand_user
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 INSTALL = "pip install 'modgap[onnx]'"
 
@@ -107,27 +101,3 @@ def _require_converter() -> None:
     """Raise an InputError if the libraries that convert ONNX models are not installed."""
     if find_package_folder("onnx2torch") is None or find_package_folder("onnx") is None:
         raise InputError(f"ONNX models need packages that are not installed. Install them with: {INSTALL}")
-
-
-PPOCR = PackageFile("rapidocr", "models/PP-OCRv6_rec_small.onnx", "pip install --no-deps rapidocr")
-PPOCR_DESCRIPTION = OnnxDescription(input=ImageDescription(kind="image", size=(48, 320), channels="bgr"), blank=0)
-"""Lines of text as images, 48 pixels high; the logits of its 40 positions are averaged."""
-
-
-def read_onnx_weights(path: Path) -> "dict[str, Tensor]":
-    """Return the tensors of floating-point numbers in an ONNX file by name.
-
-    Raises:
-        InputError: When onnx is not installed, or the file cannot be read.
-    """
-    if find_package_folder("onnx") is None:
-        raise InputError(
-            "The weights are in an ONNX file, and onnx is not installed. Install it with: pip install onnx"
-        )
-    import torch
-    from onnx import numpy_helper
-
-    from modgap.sources.onnx.graph import read_graph
-
-    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in read_graph(path).graph.initializer}
-    return {name: torch.from_numpy(array.copy()) for name, array in arrays.items() if array.dtype == np.float32}

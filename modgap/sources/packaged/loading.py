@@ -4,11 +4,12 @@ import importlib
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from modgap.errors import InputError, first_line
-from modgap.sources.onnx.handle import read_onnx_weights
+from modgap.process.installed_packages import find_package_folder
 from modgap.sources.packaged.keras_weights import read_keras_weights
 from modgap.sources.packaged.network import PackagedNetwork
 from modgap.sources.packaged.tensorflow_bundle import read_tensorflow_bundle
@@ -67,7 +68,21 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         return read_keras_weights(path)
     if path.suffix == ".npz":
         return {name: torch.from_numpy(array) for name, array in read_npz(path).items() if array.dtype.kind == "f"}
-    return read_onnx_weights(path) if path.suffix == ".onnx" else named_tensors(path)
+    return _read_onnx(path) if path.suffix == ".onnx" else named_tensors(path)
+
+
+def _read_onnx(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of single precision in an ONNX file by name."""
+    if find_package_folder("onnx") is None:
+        raise InputError(
+            "The weights are in an ONNX file, and onnx is not installed. Install it with: pip install onnx"
+        )
+    from onnx import numpy_helper
+
+    from modgap.sources.onnx.graph import read_graph
+
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in read_graph(path).graph.initializer}
+    return {name: torch.from_numpy(array.copy()) for name, array in arrays.items() if array.dtype == np.float32}
 
 
 def named_tensors(path: Path) -> dict[str, Tensor]:

@@ -66,13 +66,13 @@ def by_hand(artifact: Artifact, folder: Path) -> str:
     return f"Put {artifact.file} into {folder} by hand and try again. The command that downloads it: {command}"
 
 
-def run_client(artifact: Artifact, folder: Path, target_folder: Path) -> Path:
+def run_client(artifact: Artifact, folder: Path, final_folder: Path) -> Path:
     """Download the file of a package into an empty folder by its client, and return its path.
 
     Args:
         artifact: The file.
         folder: The empty folder, which is the current folder of the client.
-        target_folder: Folder into which the user can put the file, for messages.
+        final_folder: Folder in which the file is expected at the end, for messages.
 
     Raises:
         InputError: When the client is missing, fails or takes too long, or brings another file.
@@ -80,7 +80,7 @@ def run_client(artifact: Artifact, folder: Path, target_folder: Path) -> Path:
     search_path = os.pathsep.join(entry for entry in os.get_exec_path() if os.path.isabs(entry))
     environment = {name: value for name, value in os.environ.items() if name.lower() in KEPT_VARIABLES}
     environment |= ENVIRONMENT | {"PATH": search_path}
-    command = [*_program(artifact, search_path, target_folder), *download_command(artifact)[1:]]
+    command = [*_program(artifact, search_path, final_folder), *download_command(artifact)[1:]]
     seconds = CLIENT_SECONDS.value
     try:
         done = subprocess.run(
@@ -91,31 +91,31 @@ def run_client(artifact: Artifact, folder: Path, target_folder: Path) -> Path:
             f"{artifact.client} did not download {artifact.file} within {seconds:,} seconds. {CLIENT_SECONDS.way_out()}"
         ) from error
     except OSError as error:
-        raise _failure(artifact, f"{command[0]} cannot be started ({error.strerror})", target_folder) from error
+        raise _failure(artifact, f"{command[0]} cannot be started ({error.strerror})", final_folder) from error
     if done.returncode:
-        raise _failure(artifact, _report(done.stderr.decode(errors="replace").splitlines()), target_folder)
+        raise _failure(artifact, _report(done.stderr.decode(errors="replace").splitlines()), final_folder)
     path = folder / artifact.file
     if path.is_symlink() or not path.is_file():
         others = ", ".join(sorted(file.name for file in folder.iterdir())) or "no file"
-        raise _failure(artifact, f"it brought {others}", target_folder)
+        raise _failure(artifact, f"it brought {others}", final_folder)
     return path
 
 
-def _failure(artifact: Artifact, reason: str, target_folder: Path) -> InputError:
-    way_out = by_hand(artifact, target_folder)
+def _failure(artifact: Artifact, reason: str, final_folder: Path) -> InputError:
+    way_out = by_hand(artifact, final_folder)
     return InputError(f"{artifact.client} could not download {artifact.file}: {reason.rstrip('.')}. {way_out}")
 
 
-def _program(artifact: Artifact, search_path: str, target_folder: Path) -> list[str]:
+def _program(artifact: Artifact, search_path: str, final_folder: Path) -> list[str]:
     """Return the start of the command: the program, and for pip the Python that runs modgap."""
     if artifact.client == "pip":
         if find_package_folder("pip") is None:
-            raise _failure(artifact, "this Python has no pip", target_folder)
+            raise _failure(artifact, "this Python has no pip", final_folder)
         return [sys.executable, "-P", "-m", "pip"]
     name = download_command(artifact)[0]
     program = shutil.which(name, path=search_path)
     if program is None:
-        raise _failure(artifact, f"{name} is not installed", target_folder)
+        raise _failure(artifact, f"{name} is not installed", final_folder)
     return [program]
 
 

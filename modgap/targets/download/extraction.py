@@ -15,11 +15,10 @@ from modgap.storage.paths import format_name, parse_relative_path
 from modgap.targets.download.archives import DAMAGED_ARCHIVE_ERRORS, ArchiveEntry, RefusedArchiveError, iterate_entries
 
 CHUNK = 1 << 20
-Advance = Callable[[float], None]
 SPACE_CHECK_INTERVAL = 64 * CHUNK
 """Bytes written between two checks of the free space."""
-
-
+LEAST_FREE_SPACE = 64 * CHUNK
+"""Bytes that stay free on a disk, or a fiftieth of it if that is less."""
 UNPACKED_BYTES_OF_ANY = 64 << 20
 """Size of all files, in bytes, that any archive may have, whatever its ratio."""
 
@@ -28,7 +27,7 @@ def extract(
     archive: Path,
     folder: Path,
     max_bytes: int | None = None,
-    advance: Advance | None = None,
+    advance: Callable[[float], None] | None = None,
     *,
     members: Collection[str] | None = None,
 ) -> Iterator[tuple[PurePosixPath, int, str]]:
@@ -97,7 +96,7 @@ class _Extraction:
         self._max_depth = ARCHIVE_DEPTH.value
         self._bytes = 0
         self._max_bytes = max_bytes
-        self._bytes_since_check = SPACE_CHECK_INTERVAL
+        self._bytes_since_check = SPACE_CHECK_INTERVAL  # so that the first bytes are checked
 
     def write(self, entry: ArchiveEntry) -> tuple[PurePosixPath, int, str] | None:
         """Write an entry, and return its path, size and SHA-256; None for a folder, and for one that is not wanted."""
@@ -166,7 +165,7 @@ class _Extraction:
             self._bytes_since_check = 0
             usage = shutil.disk_usage(self._folder)
             # A full disk harms other programs, so a small part of it stays free.
-            if usage.free < min(SPACE_CHECK_INTERVAL, usage.total // 50) + size:
+            if usage.free < min(LEAST_FREE_SPACE, usage.total // 50) + size:
                 raise RefusedArchiveError(f"only {format_bytes(usage.free)} are free in {self._folder}")
 
 

@@ -13,6 +13,7 @@ from modgap.storage.array_file import read_array_file
 from modgap.targets.download.converted_copy import copy_path
 from modgap.targets.download.data_directory import (
     ExpectedFile,
+    UnpackedArchive,
     compute_checksums,
     data_size,
     expected_files,
@@ -57,9 +58,9 @@ def verify(manifest: Manifest, data_dir: Path, progress: Progress | None = None)
     """
     result = VerificationResult()
     items = plan_fetch(manifest, data_dir).items
-    archives = [read_unpacked_archive(data_dir, item.record) for item in items]
+    archives = [read_unpacked_archive(data_dir, item.record) if item.download.unpack else None for item in items]
     total = len(items) + len(manifest.files) + sum(archive.files for archive in archives if archive)
-    files = _iterate_files(manifest, data_dir, items, result)
+    files = _iterate_files(manifest, data_dir, items, archives, result)
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         while batch := list(islice(files, BATCH)):
             for (path, _), fault in zip(batch, pool.map(_find_fault, *zip(*batch, strict=True)), strict=True):
@@ -82,17 +83,20 @@ def verify(manifest: Manifest, data_dir: Path, progress: Progress | None = None)
 
 
 def _iterate_files(
-    manifest: Manifest, data_dir: Path, items: Sequence[PlannedDownload], result: VerificationResult
+    manifest: Manifest,
+    data_dir: Path,
+    items: Sequence[PlannedDownload],
+    archives: Sequence[UnpackedArchive | None],
+    result: VerificationResult,
 ) -> Iterator[tuple[Path, ExpectedFile]]:
     """Yield the files to read with their expected checksums; add problems that need no reading to `result`."""
     expected = expected_files(manifest, data_dir)
     downloads = set()
-    from_archive = any(item.download.unpack and read_unpacked_archive(data_dir, item.record) for item in items)
-    for item in items:
+    from_archive = any(archives)
+    for item, archive in zip(items, archives, strict=True):
         if item.path.is_file():
             downloads.add(item.path)
-            yield from _check_without_reading(item.path, item.expected, result)
-        archive = read_unpacked_archive(data_dir, item.record) if item.download.unpack else None
+            yield from _file_to_read(item.path, item.expected, result)
         if not archive:
             if not item.path.is_file() and item.state != "files present":
                 result.faults.append(f"missing: {item.path}")
@@ -106,10 +110,10 @@ def _iterate_files(
         if not path.exists():
             result.faults.append(f"missing: {path}")
         elif path not in downloads and (path.is_file() or file.sha256):
-            yield from _check_without_reading(path, expected[file.path], result, from_archive=from_archive)
+            yield from _file_to_read(path, expected[file.path], result, from_archive=from_archive)
 
 
-def _check_without_reading(
+def _file_to_read(
     path: Path, expected: ExpectedFile, result: VerificationResult, *, from_archive: bool = False
 ) -> Iterator[tuple[Path, ExpectedFile]]:
     """Yield a file that has a checksum; otherwise compare its size, and report that it has no checksum."""

@@ -1,5 +1,6 @@
 """HDF5 files of simulated fields, in both of PDEBench's layouts. One sample is read at a time, on access."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.storage.hdf5_arrays import open_hdf5, reraise_hdf5_errors, stored_dataset
+from modgap.storage.hdf5_arrays import check_packed_size, open_hdf5, reraise_hdf5_errors, stored_dataset
 from modgap.targets.file_layout import single_file
 from modgap.targets.samples import SPLITS, StoredSamples, Table
 
@@ -49,6 +50,8 @@ class Fields:
         lengths = dict(zip(self.axes, dataset.shape[len(sample) :], strict=True))
         steps = range(0, lengths.get("t", 0), self.time_stride)
         index = tuple(steps[self.frame] if axis == "t" else slice(None) for axis in self.axes)
+        read = math.prod(length for axis, length in lengths.items() if axis != "t")
+        check_packed_size(dataset, read * dataset.dtype.itemsize)
         array = dataset[sample + index]
         axes = self.axes.replace("t", "")
         array = array[tuple(slice(None) if axis == "c" else slice(None, None, self.space_stride) for axis in axes)]

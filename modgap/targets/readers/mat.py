@@ -8,7 +8,7 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.storage.damaged_files import one_line_errors
-from modgap.storage.hdf5_arrays import check_links, stored_dataset
+from modgap.storage.hdf5_arrays import check_links, check_packed_size, stored_dataset
 from modgap.storage.limits import check_unpacked_size
 from modgap.targets.file_layout import files_by_split
 from modgap.targets.samples import SPLITS, ArraySamples, ConcatenatedSamples, Table, computing_type, split_codes
@@ -94,6 +94,7 @@ def _read_hdf5(path: Path, name: str, stride: int, limit: int | None) -> np.ndar
             names = ", ".join(file) or "nothing"
             raise InputError(f"expected an array of numbers {name} in {path}, which has {names}")
         dataset = stored_dataset(path, dataset)
+        check_packed_size(dataset, dataset.nbytes)
         # MATLAB's first axis is the last axis in HDF5.
         array: np.ndarray = dataset[_index(dataset.ndim, stride, limit)[::-1]]
         return array.T
