@@ -59,6 +59,14 @@ def all_samples(samples: Samples) -> Iterator[Any]:
     return (samples[number] for number in range(len(samples)))
 
 
+def check_sample(values: np.ndarray, form: "SampleForm", *, fits: bool) -> None:
+    """Raise an InputError if a sample has another shape than those of the training, or is not finite."""
+    if not fits:
+        raise InputError(f"A sample has shape {values.shape}, and those of the training have {form.shape}.")
+    if not np.isfinite(values).all():
+        raise InputError("A sample has NaN or infinite values. Remove the sample, or fill the values.")
+
+
 def is_field(form: SampleForm, output: Output) -> bool:
     """Return True if the output has values for each point of a sample, such as the pixels of an image."""
     points = output.shape[1:]

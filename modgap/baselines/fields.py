@@ -5,10 +5,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from modgap.baselines.baseline import Baseline, Features, Predictor, SampleForm, Truth, all_samples, is_field
+from modgap.baselines.baseline import (
+    Baseline,
+    Features,
+    Predictor,
+    SampleForm,
+    Truth,
+    all_samples,
+    check_sample,
+    is_field,
+)
 from modgap.baselines.parts import Constant, Part, standard_scale
 from modgap.baselines.predictors import constant_scores
-from modgap.errors import InputError
 from modgap.probes.ridge import fit_ridge
 from modgap.targets import Samples
 from modgap.targets.output import Output
@@ -27,10 +35,7 @@ def _arrays(samples: Samples, form: SampleForm) -> np.ndarray:
     arrays = []
     for sample in all_samples(samples):
         values = np.asarray(sample, np.float32)
-        if values.shape != form.shape:
-            raise InputError(f"A sample has shape {values.shape}, and those of the training have {form.shape}.")
-        if not np.isfinite(values).all():
-            raise InputError("A sample has NaN or infinite values. Remove the sample, or fill the values.")
+        check_sample(values, form, fits=values.shape == form.shape)
         arrays.append(values)
     return np.stack(arrays)
 

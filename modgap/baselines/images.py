@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from modgap.baselines.baseline import TASKS, Baseline, Features, SampleForm, all_samples, is_field
+from modgap.baselines.baseline import TASKS, Baseline, Features, SampleForm, all_samples, check_sample, is_field
 from modgap.baselines.parts import Affine
 from modgap.baselines.predictors import LINEAR
 from modgap.baselines.residual_network import NETWORK, ResidualNetwork
-from modgap.errors import InputError, UsageError
+from modgap.errors import UsageError
 from modgap.targets import Samples
 
 HOG_SIZE = 64
@@ -27,10 +27,7 @@ def _frames(sample: Any, form: SampleForm) -> np.ndarray:
     """Return the images that a sample consists of: (frames, C, H, W), one for an image."""
     values = np.asarray(sample, np.float32)
     frames = values if form.spec.kind == "video" else values[None]
-    if frames.ndim != 4 or frames.shape[1] != form.shape[0]:
-        raise InputError(f"A sample has shape {values.shape}, and those of the training have {form.shape}.")
-    if not np.isfinite(frames).all():
-        raise InputError("A sample has NaN or infinite values. Remove the sample, or fill the values.")
+    check_sample(values, form, fits=frames.ndim == 4 and frames.shape[1] == form.shape[0])
     return frames
 
 

@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from modgap.baselines.baseline import TASKS, Baseline, Features, SampleForm, all_samples, is_field
+from modgap.baselines.baseline import TASKS, Baseline, Features, SampleForm, all_samples, check_sample, is_field
 from modgap.baselines.parts import Affine, Constant, Neighbors, Part, Trees, standard_scale
 from modgap.baselines.predictors import BOOSTING, EXTRA_TREES, LINEAR, NEAREST, RIDGE
-from modgap.errors import InputError, UsageError
+from modgap.errors import UsageError
 from modgap.inputs.representations import stretch
 from modgap.targets.sample_transforms import standardize_over
 from modgap.targets.samples import Samples, computing_type
@@ -36,12 +36,9 @@ def _series_arrays(samples: Samples, form: SampleForm) -> np.ndarray:
     arrays = []
     for sample in all_samples(samples):
         values = np.asarray(sample)
-        if values.ndim != 2 or len(values) != form.shape[0]:
-            raise InputError(f"A sample has shape {values.shape}, and those of the training have {form.shape}.")
+        check_sample(values, form, fits=values.ndim == 2 and len(values) == form.shape[0])
         if values.shape[1] != form.shape[1]:
             values = np.stack([stretch(channel, form.shape[1]) for channel in values])
-        if not np.isfinite(values).all():
-            raise InputError("A sample has NaN or infinite values. Remove the sample, or fill the values.")
         arrays.append(values.astype(computing_type(values.dtype), copy=False))
     return np.stack(arrays)
 

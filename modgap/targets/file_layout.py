@@ -66,7 +66,11 @@ def data_files(files: Mapping[str, Sequence[Path]], role: str = "data") -> list[
     Raises:
         KeyError: When neither the role nor a split has a file.
     """
-    return [(None, path) for path in files[role]] if role in files else [*files_by_split(files)]
+    if role in files:
+        return [(None, path) for path in files[role]]
+    if files.keys().isdisjoint(SPLITS):
+        raise KeyError(role)
+    return [*files_by_split(files)]
 
 
 def list_files(folder: Path, suffixes: Collection[str] | None = None, *, links: bool = True) -> list[Path]:

@@ -23,7 +23,7 @@ from modgap.targets.data_frames import (
     read_frame,
 )
 from modgap.targets.file_layout import data_files
-from modgap.targets.samples import SPLITS, ArraySamples, Samples, Table, TextSamples, split_codes
+from modgap.targets.samples import ArraySamples, Samples, Table, TextSamples, split_codes
 from modgap.targets.splits import split_numbers
 
 if TYPE_CHECKING:
@@ -98,8 +98,6 @@ def read(
     Raises:
         InputError: When columns are missing, are not numeric, or have missing values.
     """
-    if files.keys().isdisjoint(("data", *SPLITS)):
-        raise KeyError("data")
     located = data_files(files)
     first_path = located[0][1]
     if database_table is None:

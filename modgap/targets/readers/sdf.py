@@ -12,7 +12,7 @@ from modgap.labels.written_names import number_names
 from modgap.storage.damaged_files import one_line_errors
 from modgap.storage.limits import check_memory
 from modgap.targets.file_layout import data_files
-from modgap.targets.samples import SPLITS, ArraySamples, Table, TextSamples, split_codes
+from modgap.targets.samples import ArraySamples, Table, TextSamples, split_codes
 
 END_OF_RECORD = "$$$$"
 ITEM_NAME = re.compile(r"^>.*?<([^<>]+)>")
@@ -36,8 +36,6 @@ def read(
     Raises:
         InputError: When a file cannot be read, a molecule lacks an item, or a target is not a finite number.
     """
-    if files.keys().isdisjoint(("data", *SPLITS)):
-        raise KeyError("data")
     paths = data_files(files)
     parts = [(code, _read_items(path, text_item, label_item)) for code, path in paths]
     items = [item for _, part in parts for item in part]
