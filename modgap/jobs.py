@@ -245,8 +245,13 @@ class Backend:
         with _import("dask", self.name).config.set(SCHEDULER):
             if self.name in CLUSTERS:
                 return self._queued_workers(n_jobs, device)
+            # Dask logs errors of workers that end, and results say which jobs were lost with one.
             return distributed.LocalCluster(
-                n_workers=self.processes(device), threads_per_worker=1, dashboard_address=None, memory_limit=None
+                n_workers=self.processes(device),
+                threads_per_worker=1,
+                dashboard_address=None,
+                memory_limit=None,
+                silence_logs=logging.CRITICAL,
             )
 
     def _queued_workers(self, n_jobs: int, device: str) -> Any:
@@ -396,7 +401,10 @@ def _import(module: str, backend_name: str) -> ModuleType:
 def _run_on_workers(client: Any, jobs: Sequence[Job[Result]], resources: dict[str, int] | None) -> Outcomes[Result]:
     """Yield index and result of each job; Dask runs a job again whose worker is lost."""
     distributed = _import("dask.distributed", "dask")
-    futures = client.map(_run_locked, jobs, pure=False, resources=resources)
+    with warnings.catch_warnings():
+        # All jobs are sent at once, so that none waits for this process.
+        warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+        futures = client.map(_run_locked, jobs, pure=False, resources=resources)
     indices = {future.key: index for index, future in enumerate(futures)}
     for batch in distributed.as_completed(futures).batches():
         # A result whose worker was lost meanwhile is computed again.

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import time
+import warnings
 
 import dask_jobqueue
 import numpy as np
@@ -23,6 +24,16 @@ class Zeros:
         return np.zeros(2)
 
 
+class Large:
+    """A job of more bytes than Dask sends without a warning."""
+
+    def __init__(self):
+        self.content = os.urandom(11 << 20)
+
+    def __call__(self):
+        return len(self.content)
+
+
 class Raiser:
     """A job that raises an error in place of returning a failure."""
 
@@ -36,7 +47,9 @@ def local_queue(monkeypatch, own_cache):
     monkeypatch.setattr(dask_jobqueue, "SLURMCluster", LocalCluster)
 
 
-def test_one_cluster_of_dask_serves_all_jobs_of_a_command_quickly_and_replaces_a_lost_worker(tmp_path, monkeypatch):
+def test_one_cluster_of_dask_serves_all_jobs_of_a_command_quickly_and_replaces_a_lost_worker(
+    tmp_path, monkeypatch, capfd
+):
     started = []
     plain = distributed.LocalCluster
     monkeypatch.setattr(distributed, "LocalCluster", lambda **options: started.append(options) or plain(**options))
@@ -50,6 +63,10 @@ def test_one_cluster_of_dask_serves_all_jobs_of_a_command_quickly_and_replaces_a
         assert dict(backend.run(jobs)) == {0: 1, 1: "survived", 2: 4, 3: Failure("RuntimeError: first")}
         ((_, array),) = backend.run([Zeros()])
         assert array.tolist() == [0, 0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert dict(backend.run([Large()])) == {0: 11 << 20}
+    assert "distributed" not in capfd.readouterr().err
     print(f"{1000 * seconds / 200:.3f} ms for a short job")  # noqa: T201 - a figure to quote
     assert seconds < 12
     assert os.getpid() not in first
