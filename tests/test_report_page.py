@@ -459,7 +459,7 @@ def test_the_ends_of_an_axis_have_the_unit_of_its_values(cells, values, ends):
 
 def test_a_cell_without_a_value_has_no_label_on_a_phone():
     narrow = render_ranking(make_ranking().to_dict()).partition("@media screen and")[2]
-    assert ".rows .label:empty { display: none; }" in narrow
+    assert ".rows .label:empty, .rows .label.none { display: none; }" in narrow
 
 
 def test_the_page_of_a_transfer_says_what_p_compares():

@@ -38,7 +38,7 @@ def test_the_page_answers_and_shows_the_curves_and_the_errors(done, record):
     text = visible_text(page)
     result = record["result"]
     low, high = result["interval"]
-    assert f"The test 0-1 error is {result['test']:.4g} % (95 % CI {low:.4g} to {high:.4g}). Lower is better." in text
+    assert f"The test 0-1 error is {result['test']:.4g} % (95 % CI {low:.3g} to {high:.3g}). Lower is better." in text
     for part in ("Learning curves of stage 1", "Learning curves of stage 2", "Outer loss", "Validation error"):
         assert part in text
     matrix = result["confusion"]

@@ -32,6 +32,8 @@ FORECASTS = (
     "A faint band is the interval by earlier targets alone, the line on it the interval with the pilots, and the short "
     "line the error of the longest pilot."
 )
+OF_ERRORS = ".3f"
+"""Format of error rates."""
 MOST_PROBES = 10
 """Most sources in this table."""
 OTHER_SCORES = "other scores (↑ higher is better, ↓ lower is better, * best source, no control above it)"
@@ -209,9 +211,9 @@ def probe_table(ranking: Ranking) -> Table | None:
     for index in shown:
         is_source = ranking.rows[index].kind == SOURCE
         difference = _difference_to_baseline(table, index, baseline, len(baselines)) if is_source else None
-        value, interval = float(standings.values[index]), format_interval(standings.intervals[index])
+        value, interval = float(standings.values[index]), format_interval(standings.intervals[index], OF_ERRORS)
         name = visible_name(ranking.rows[index].name)
-        rows.append([name, format_score(value), interval, *difference_texts(difference)])
+        rows.append([name, f"{value:{OF_ERRORS}}", interval, *difference_texts(difference, OF_ERRORS)])
         marks.append(Mark(value, standings.interval(index), is_reference=not is_source))
     heads = ["model", "error", "95 % CI", "minus the best baseline", "p"]
     return Table(heads, rows, PROBES, marks=marks)
@@ -296,17 +298,18 @@ def difference_to_first(table: ScoreTable, index: int) -> dict[str, Any] | None:
     return {**_difference(table, index, first), "corrected_p_value": corrected}
 
 
-def difference_texts(difference: Mapping[str, Any] | None) -> tuple[str, str]:
+def difference_texts(difference: Mapping[str, Any] | None, style: str = "") -> tuple[str, str]:
     """Return the difference with its interval, and the corrected p-value, as texts. Empty where they are unknown.
 
     Args:
         difference: Comparison of a row with the first source, as `difference_to_first` returns it.
+        style: Format of all numbers; empty for four significant digits.
     """
     if difference is None or difference["interval"] is None:
         return "", ""
     p_value = difference["corrected_p_value"]
     value, interval = difference["value"], difference["interval"]
-    shown = f"{value:+{_number_style(interval)}} ({format_interval(interval)})"
+    shown = f"{value:+{style or _number_style(interval)}} ({format_interval(interval, style)})"
     return shown, "" if p_value is None else format_p_value(p_value)
 
 
@@ -317,12 +320,12 @@ def format_score(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
-def format_interval(bounds: Sequence[float]) -> str:
+def format_interval(bounds: Sequence[float], style: str = "") -> str:
     """Format an interval as `low to high`, both with the same number of decimals. Empty if it is unknown."""
     low, high = bounds
     if not (math.isfinite(low) and math.isfinite(high)):
         return ""
-    style = _number_style(bounds)
+    style = style or _number_style(bounds)
     return f"{low:{style}} to {high:{style}}"
 
 

@@ -101,7 +101,7 @@ def _compared_models(fitted: Record | None) -> Iterator[Table]:
 def _headline(result: Record) -> str:
     if result["test"] is None:
         return f"The metric {result['metric']} is not defined on the test samples."
-    interval = confidence_interval(known_interval(result["interval"]), "{:.4g}".format)
+    interval = confidence_interval(known_interval(result["interval"]), "{:.3g}".format)
     unit = f" {result['unit']}" if result["unit"] else ""
     return f"The test {metric_without_unit(result)} is {result['test']:.4g}{unit}{interval}. Lower is better."
 

@@ -104,8 +104,8 @@ LABELS = {
 }
 TEST = (
     "Test",
-    "The test samples were used once, after the model was chosen. The interval is a bootstrap over the test samples, "
-    "or over their groups. It does not contain the spread of other seeds.",
+    "The test samples were used once, after the model was chosen. The interval is for other test samples, or "
+    "other groups of them. It does not contain the spread of other seeds.",
 )
 RUN_DEFINITIONS = {
     "loss": "The mean of the loss over the updates of an epoch.",
