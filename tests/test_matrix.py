@@ -14,7 +14,7 @@ from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend
 from modgap.ranking import jobs as rank_jobs
-from modgap.ranking.matrix.answer import judge_matrix, matrix_answer
+from modgap.ranking.matrix.answer import help_statement, judge_matrix, matrix_answer
 from modgap.ranking.matrix.formats import to_csv, to_latex
 from modgap.ranking.matrix.over_targets import compare_over_targets, compare_scores, sign_test_p_values, targets_needed
 from modgap.ranking.matrix.rankings import list_row_jobs, rank_targets, targets_of_names
@@ -535,6 +535,21 @@ def test_equal_values_and_sources_without_a_value_have_their_own_headlines():
     assert sentences(doubtful)[0].startswith("If you transfer, use a: no source is significantly better on any")
     harmful = make_matrix([make_measure("leep", np.ones((2, 3)))], ["a", "b"], ["t", "u", "v"], help_="no")
     assert sentences(harmful)[0].startswith("By the score, random weights are better on every target")
+
+
+@pytest.mark.parametrize(
+    ("answers", "label"),
+    [
+        ({"likely": 2, "no": 1}, "By scores, on most targets"),
+        ({"likely": 1, "doubtful": 2}, "On some targets"),
+        ({"doubtful": 2, "no": 1}, "Not shown"),
+        ({"doubtful": 1, "no": 2}, "No, on most targets"),
+        ({}, "Not tested"),
+    ],
+)
+def test_the_answer_over_targets_says_how_many_transfer_helps_on(answers, label):
+    matrix = make_matrix([make_measure("leep", np.ones((2, 3)))], ["a", "b"], ["t", "u", "v"])
+    assert help_statement(replace(judge_matrix(matrix), help=answers)).label == label
 
 
 def test_scores_agree_as_much_as_kendalls_tau_says():

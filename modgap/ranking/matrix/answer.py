@@ -256,8 +256,10 @@ def help_statement(verdict: MatrixVerdict) -> Verdict:
         label, status = ("Not tested", INFO)
     elif 2 * likely > verdict.targets:
         label, status = ("By scores, on most targets", INFO)
+    elif 2 * no > verdict.targets:
+        label, status = ("No, on most targets", FAIL)
     elif not likely:
-        label, status = ("Not shown", FAIL if no else WARN)
+        label, status = ("Not shown", WARN)
     parts = [
         (likely, "the first source is significantly better than its random-weights control, and where baselines of "
          "the field were compared, the best linear probe than the best of them"),
