@@ -59,7 +59,7 @@ def earlier_differences() -> Iterator[tuple[str, str, np.ndarray, int]]:
 
 def _transfer_differences() -> tuple[str, np.ndarray]:
     """Return the best single strategy over targets with classes, and the errors of transfers minus its own."""
-    results = [result for result in ResultLog(TRUTH / "transfer.jsonl").results() if result.get("unit") == "%"]
+    results = [result for result in ResultLog(TRUTH / "transfer.first.jsonl").results() if result.get("unit") == "%"]
     frame = errors_frame(results).dropna()
     best = frame.loc[:, [not name.startswith("transfer") for name in frame]].mean().idxmin()
     return f"{TRANSFER} - {best}", (frame[TRANSFER] - frame[best]).to_numpy()
