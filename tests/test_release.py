@@ -72,6 +72,18 @@ def test_the_citation_names_the_license_and_the_authors():
     assert citation["authors"] == [{"name": "The modgap authors"}]
 
 
+def test_the_paper_is_short_fits_the_citation_and_has_its_references_and_figure():
+    _, head, text = (ROOT / "paper" / "paper.md").read_text().split("---\n", 2)
+    paper, citation = yaml.safe_load(head), yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert paper["title"] == citation["title"]
+    assert [author["name"] for author in paper["authors"]] == [author["name"] for author in citation["authors"]]
+    assert len(text.split()) <= 1500
+    entries = re.findall(r"^@\w+\{(\w+),", (ROOT / "paper" / paper["bibliography"]).read_text(), re.MULTILINE)
+    assert sorted(set(re.findall(r"@(\w+)", text))) == sorted(entries)
+    (figure,) = re.findall(r"!\[[^\]]+\]\((\S+)\)", text)
+    assert (ROOT / "paper" / figure).is_file()
+
+
 def test_the_metadata_of_the_code_are_those_of_the_package():
     metadata = json.loads((ROOT / "codemeta.json").read_text())
     project = PROJECT["project"]
