@@ -52,6 +52,7 @@ from result_log import ResultLog
 from whole_transfer import STRATEGIES, errors_frame
 from whole_transfer import Job as TransferJob
 
+import modgap
 from modgap.cli.output import print_table
 
 RESULTS = Path(__file__).parent / "truth" / "third"
@@ -102,9 +103,16 @@ def plan(part: Part, log: ResultLog) -> None:
 
 
 def run(part: Part, log: ResultLog, workers: int) -> None:
-    """Run the jobs that are left, and those that follow from their results."""
+    """Run the jobs that are left, and those that follow from their results.
+
+    Raises:
+        SystemExit: If data of a target is absent, which a job could not tell from a source that does not read it.
+    """
     began = time.perf_counter()
+    installed = {target.name for target in modgap.list_targets() if target.is_installed}
     while waiting := [job for job in part.jobs(log) if log.get(job) is None]:
+        if absent := sorted({job.target for job in waiting} - installed):
+            raise SystemExit(f"There is no data of {', '.join(absent)}. Fetch it: modgap data fetch {absent[0]}")
         run_jobs(waiting, part.work, log, workers, began)
 
 

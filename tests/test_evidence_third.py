@@ -114,6 +114,15 @@ def test_nothing_runs_on_a_judging_target_before_the_protocol(import_benchmark, 
     assert "protocol of the third edition must be committed first" in capsys.readouterr().err
 
 
+def test_no_job_runs_while_data_of_a_target_is_absent(import_benchmark, third, tmp_path):
+    module, (jobs_module, _) = import_benchmark("evidence_third"), third
+    jobs = [jobs_module.Training("half", "minilm", target, 0, 0.0001) for target in ("digits", "no-such-data")]
+    log = module.ResultLog(tmp_path / "lines.jsonl")
+    with pytest.raises(SystemExit, match="no data of no-such-data"):
+        module.run(module.Part(lambda _: jobs, jobs_module.work, "source"), log, workers=1)
+    assert log.results() == []
+
+
 def test_figures_draw_the_intervals_of_the_tables(import_benchmark):
     figures, models = import_benchmark("evidence.third_figures"), import_benchmark("evidence.third_models")
     draws = np.random.default_rng(0)
