@@ -166,7 +166,7 @@ def train(**options: Any) -> None:
     if _is_main_process():
         from modgap.ranking.history.store import remember_run
 
-        remember_run(run.record, request.target)
+        remember_run(run.record, request.target, request.weights)
         _print_run(run, request, options)
 
 
@@ -198,7 +198,7 @@ def _baseline_notes(run: "Run", request: "TrainRequest") -> Iterator[str]:
     from modgap.training.fitted_run import best_quick_baseline, is_fitted
 
     result = run.record["result"]
-    if is_fitted(request.method) or result is None or result.get("validation") is None:
+    if is_fitted(request.method) or request.protocol != "validation" or not result or result.get("validation") is None:
         return
     try:
         baseline = best_quick_baseline(request)

@@ -6,7 +6,6 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -187,22 +186,13 @@ def _race_request(options: Options, recorded: "Record", path: "Path") -> "RaceRe
     from modgap.ranking.source_patterns import parse_source_names
     from modgap.storage.paths import expand_user
 
-    target = target_request(options["target"], options)
-    if (
-        recorded
-        and recorded["target"]["custom_data"] is None
-        and target.custom_data
-        and not target.custom_data.fields()
-    ):
-        # A transfer in Python need not describe its data.
-        target = replace(target, custom_data=None)
     steps = expand_user(options["steps"]) if options["steps"] else path if recorded else None
     return RaceRequest(
-        target,
+        target_request(options["target"], options),
         options["minutes"],
         tuple(parse_source_names([options["sources"]])) if options["sources"] else (),
         sample_request(options),
-        () if steps is None else tuple(read_steps(steps)),
+        () if steps is None else tuple(read_steps(steps, may_be_none=not options["steps"])),
     )
 
 

@@ -18,6 +18,7 @@ from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend, Failure
 from modgap.models import Output
 from modgap.race import transfer as race_module
+from modgap.race.pool import strategy_of
 from modgap.race.result import TransferResult
 from modgap.race.steps import (
     Labeled,
@@ -31,7 +32,7 @@ from modgap.race.steps import (
 )
 from modgap.race.strategy import RATES, Strategy, n_judging_folds
 from modgap.race.transfer import STEPS, RaceRequest, run_race
-from modgap.race.verdict import KINDS, choose_model, control_kind, kind_of
+from modgap.race.verdict import KINDS, choose_model, control_kind, finalists_of, kind_of
 from modgap.sources import control_name
 from modgap.storage.json_records import plain_values
 from modgap.targets import CustomData, TargetRequest, open_target
@@ -664,6 +665,8 @@ def test_an_interrupted_race_ends_the_same(done, path, tmp_path, monkeypatch):
         run_race(request_of(path), folder, Backend("serial"))
     with pytest.raises(UsageError, match="another `minutes`"):
         run_race(request_of(path, minutes=3.0), folder, Backend("serial"), resume=True)
+    with pytest.raises(UsageError, match="another `limit`"):
+        run_race(request_of(path, samples=SampleRequest(limit=50)), folder, Backend("serial"), resume=True)
     resumed = run_race(request_of(path), folder, Backend("serial"), resume=True)
     assert [one.step for one in resumed.outcomes] == list(ALL_STEPS)
     for one, other in zip(resumed.outcomes, done.race.outcomes, strict=True):
@@ -801,3 +804,83 @@ def test_a_transfer_that_is_killed_ends_the_same(tmp_path):
             killed = next(folders)
     start(killed).finish()
     assert answer(killed) == answer(tmp_path / "once")
+
+
+def labeled_series(folder, n, name="many.npz"):
+    """A target with n samples, of which 70 % are labeled for training and validation."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(n) % 3
+    np.savez(folder / name, x=rng.standard_normal((n, 1, 8)).astype(np.float32) + labels[:, None, None], y=labels)
+    return TargetRequest(str(folder / name), SERIES)
+
+
+@pytest.mark.parametrize("n", [1600, 4200])
+def test_a_part_of_the_samples_is_in_all_folds(tmp_path, n):
+    labeled = read_labeled(labeled_series(tmp_path, n), None, 0)
+    assert len(labeled.rows) > 1000
+    counts = np.bincount(labeled.folds[labeled.subset(500, 0)], minlength=5)
+    # 100 are expected in each, with a standard deviation of about 9.
+    assert (abs(counts - 100) < 40).all()
+    assert len(np.unique(labeled.subset(500, 0))) == 500
+
+
+def test_a_step_of_a_part_of_the_samples_learns_from_four_fifths_of_them(tmp_path):
+    target = labeled_series(tmp_path, 4200)
+    done = run_step(Step("baseline", "linear", labeled=500, folds=2), target)
+    assert done.reason == ""
+    assert np.isfinite(done.losses).sum() == pytest.approx(200, abs=60)
+    assert done.error < 0.6
+
+
+def test_the_model_of_all_samples_is_the_finalist_and_not_that_of_a_part():
+    step = Step("linear-probe", "a", folds=1)
+    part, full = outcome(replace(step, labeled=500, folds=2), 0.1, n=1000), outcome(step, 0.2, n=1000)
+    for order in ((part, full), (full, part)):
+        assert finalists_of([*order, outcome(LINEAR, 0.3, n=1000)])[1] is full
+
+
+def test_a_source_whose_later_probe_was_given_up_may_be_trained():
+    probe = Step("linear-probe", "a", labeled=500, folds=2)
+    given_up = Outcome(replace(probe, labeled=None), np.full(5, np.nan), 1.0, "Out of time")
+    strategy = replace(STRATEGY, n_labeled=2000)
+    assert strategy.sources_to_train([outcome(probe, 0.1, n=2000), given_up])[0] == "a"
+    assert "a" not in strategy.sources_to_train([given_up])
+
+
+def test_few_samples_without_groups_are_divided(tmp_path):
+    np.savez(tmp_path / "few.npz", x=np.arange(12.0).reshape(6, 2), y=[0, 0, 1, 1, 0, 1], splits=[0, 1, 0, 2, 2, 2])
+    target = TargetRequest(str(tmp_path / "few.npz"), CustomData.of({"kind": "table"}))
+    for seed in range(8):
+        assert len(np.unique(read_labeled(target, None, seed).folds)) > 1
+
+
+@pytest.mark.parametrize("name", ["x", "y"])
+def test_values_of_test_samples_that_are_not_finite_are_refused_at_once(tmp_path, name):
+    rng = np.random.default_rng(0)
+    arrays = {"x": rng.standard_normal((40, 1, 8)), "y": rng.standard_normal(40), "splits": np.arange(40) % 3}
+    arrays[name][2] = np.nan
+    np.savez(tmp_path / "gap.npz", **arrays)
+    with pytest.raises(InputError, match=r"ample 2 has NaN or infinite values"):
+        read_labeled(TargetRequest(str(tmp_path / "gap.npz"), SERIES), None, 0)
+
+
+def test_a_list_without_steps_is_refused(tmp_path):
+    (tmp_path / "steps.json").write_text("[]")
+    with pytest.raises(InputError, match="has no step that ended"):
+        read_steps(tmp_path / "steps.json")
+
+
+def test_several_values_of_a_sample_are_no_field(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((60, 3))
+    model = modgap.TransferRegressor(minutes=0).fit(x, x @ rng.standard_normal((3, 3)))
+    assert model.predict(x).shape == (60, 3)
+    data = read_labeled(TargetRequest(*stored_target(tmp_path, x)), None, 0).data
+    assert strategy_of(TargetRequest(*stored_target(tmp_path, x)), ["a"], Labeled(data, data.train, data.train), 0,
+                       seconds=1, workers=1, history=False).probes  # fmt: skip
+
+
+def stored_target(folder, x):
+    """Values (n, 3, 1) of samples of three columns, as the estimators store them."""
+    np.savez(folder / "values.npz", x=x, y=x[:, :, None])
+    return str(folder / "values.npz"), CustomData.of({"kind": "table", "task": "regression"})

@@ -331,3 +331,35 @@ def test_sweep_that_is_killed_ends_in_the_same_bits(target, tmp_path):
     for trial in (*once["trials"], *killed["trials"]):
         trial.pop("seconds")
     assert once == killed
+
+
+def test_trials_in_other_processes_of_a_target_with_a_relative_path(train, target, tmp_path, monkeypatch):
+    monkeypatch.chdir(target.parent)
+    values = (f"--target={target.name}", "--sweep=stage2.learning_rate=1e-4,1e-3", "--set=stage2.epochs=1")
+    done = train(tmp_path / "run", *values, "--jobs=2")
+    assert done.returncode == 0, done.stderr
+    assert train(tmp_path / "run", *values, "--jobs=2", "--resume").returncode == 0
+
+
+def test_a_range_of_a_real_setting_has_real_values():
+    pytest.importorskip("optuna")
+    sweep = parse_sweep(["label_smoothing=0:1", "stage1.lambda=0:4", "stage2.epochs=1:9"], 12, "optuna")
+    settings = planned_settings(sweep, 0)
+    assert any(float(one["label_smoothing"]) % 1 for one in settings)
+    assert any(float(one["stage1.lambda"]) % 1 for one in settings)
+    assert all(one["stage2.epochs"].isdigit() for one in settings)
+
+
+def test_ends_of_a_range_that_are_not_possible_are_refused_at_the_start(train, tmp_path):
+    pytest.importorskip("optuna")
+    done = train(tmp_path / "run", "--sweep=stage2.gradient_accumulation=0:64", "--sampler=optuna", "--trials=2")
+    assert done.returncode == 2
+    assert "A trial of the sweep, stage2.gradient_accumulation=0, is not possible." in done.stderr
+
+
+def test_values_may_be_tuples(target, tmp_path):
+    run = modgap.train(
+        "finetune", "random:timm:test_vit", str(target), tmp_path / "run", input_size=32, limit=20,
+        settings={"stage2.epochs": 1, "stage2.betas": (0.9, 0.95)},
+    )  # fmt: skip
+    assert run.record["recipe"]["stage2"]["betas"] == [0.9, 0.95]

@@ -109,7 +109,7 @@ class _TransferEstimator(BaseEstimator):  # type: ignore[misc]
         out = self._output_folder()
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
             # A run in the user's folder refers to the file of its data, so this file goes to the cache and stays.
-            array_folder = Path(temporary) if self.folder is None else None
+            array_folder = out.parent if self.folder is None else None
             path = store_arrays(samples, y, groups, array_folder, _splits(y, groups, task))
             steps = self.steps
             if steps is not None and not isinstance(steps, str | os.PathLike):
@@ -231,7 +231,7 @@ class TransferClassifier(ClassifierMixin, _TransferEstimator):  # type: ignore[m
         classes_: The classes, sorted; for multi-label data the numbers of the labels.
         result_: Result of the transfer, which pickles and copies do not have.
         run_: The model, as `modgap.load_run` returns it.
-        n_features_in_: Number of features or channels.
+        n_features_in_: Number of features or channels; for images without channels their height.
         feature_names_in_: Names of the columns of a data frame.
 
     Example:
@@ -262,6 +262,7 @@ class TransferClassifier(ClassifierMixin, _TransferEstimator):  # type: ignore[m
         Raises:
             InputError: If the samples are too few, or no model could be fitted.
             UsageError: If a parameter is not possible.
+            ValueError: If y has several columns of classes, or one class.
         """
         samples, labels = validate_data(self, X, y, allow_nd=True, multi_output=True, ensure_min_samples=FEWEST_SAMPLES)
         labels = labels.toarray() if hasattr(labels, "toarray") else labels
@@ -315,7 +316,7 @@ class TransferRegressor(MultiOutputMixin, RegressorMixin, _TransferEstimator):  
     Attributes:
         result_: Result of the transfer, which pickles and copies do not have.
         run_: The model, as `modgap.load_run` returns it.
-        n_features_in_: Number of features or channels.
+        n_features_in_: Number of features or channels; for images without channels their height.
         feature_names_in_: Names of the columns of a data frame.
 
     Example:

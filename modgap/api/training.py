@@ -58,7 +58,7 @@ def train(
         settings: Settings that override the recipe, such as `{"stage1.epochs": 5}`.
         sweep: Values of settings to try, such as `{"stage2.learning_rate": [1e-4, 1e-3]}`. The run with the lowest
             validation error is tested. With Optuna, a text such as `"1e-5:1e-2"` is a range.
-        trials: Number of combinations that are tried; None for all.
+        trials: Number of combinations that are tried; None for all. Optuna needs a number.
         sampler: `random` draws these combinations at random, and `optuna` proposes them from the errors so far.
         protocol: `validation` chooses the epoch on a validation split; `orca` chooses it on the test split; `labeled`
             trains on the validation split too, and chooses nothing (`stage2.choose` must be `last`).
@@ -100,19 +100,19 @@ def train(
         method,
         source or "",
         target_request(target, custom_data, data_dir, pseudo_classes),
-        tuple(f"{key}={value}" for key, value in (settings or {}).items()),
+        tuple(f"{key}={_setting(value)}" for key, value in (settings or {}).items()),
         protocol=protocol,
         samples=SampleRequest(limit=limit, seed=seed, input_size=input_size, device=device),
         weights=weights,
     )
-    if sweep is None and trials is None:
+    if sweep is None and trials is None and sampler == "random":
         if jobs is not None:
             raise UsageError("`jobs` runs the trials of a sweep side by side. Pass `sweep`, or leave `jobs` out.")
         run = run_training(request, Path(out), resume=resume, progress=progress, on_epoch_end=on_epoch_end)
     else:
         backend = None if jobs is None else Backend("loky", jobs)
         values = {
-            key: (values,) if isinstance(values, str) else tuple(map(str, values))
+            key: (values,) if isinstance(values, str) else tuple(map(_setting, values))
             for key, values in (sweep or {}).items()
         }
         run = run_sweep(
@@ -124,5 +124,10 @@ def train(
             progress=progress,
             on_epoch_end=on_epoch_end,
         )
-    remember_run(run.record, request.target)
+    remember_run(run.record, request.target, weights)
     return run
+
+
+def _setting(value: object) -> str:
+    """Return the value of a setting as TOML has it, which knows lists and no tuples."""
+    return str(list(value) if isinstance(value, tuple) else value)

@@ -25,6 +25,8 @@ from modgap.targets.splits import stratification_labels, stratified_subset
 TASKS = ("classification", "multi-label", "regression")
 TOLERANCE = 1e-4
 """Relative and absolute difference up to which values are taken as equal."""
+N_SEEDS = 1 << 32
+"""Number of seeds that scikit-learn takes; of larger ones the remainder counts."""
 QUICK_SECONDS = 10.0
 """Seconds that quick baselines may always take together."""
 MEASURED_SAMPLES = 2000

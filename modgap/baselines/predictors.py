@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from modgap.baselines.baseline import Predictor, Truth
+from modgap.baselines.baseline import N_SEEDS, Predictor, Truth
 from modgap.baselines.parts import Affine, Constant, Neighbors, Part, Trees, standard_scale
 from modgap.probes.logistic import logistic_path
 from modgap.probes.ridge import fit_ridge
@@ -146,7 +146,7 @@ def _sparse_model(values: csr_matrix, truth: Truth, strength: float, seed: int) 
 
     width = values.shape[1]
     if truth.output.task == "regression":
-        ridge = Ridge(strength, solver="sparse_cg", random_state=seed).fit(values, truth.matrix)
+        ridge = Ridge(strength, solver="sparse_cg", random_state=seed % N_SEEDS).fit(values, truth.matrix)
         weights, intercepts = ridge.coef_.reshape(-1, width), np.ravel(ridge.intercept_)
     elif truth.output.task == "classification":
         weights, intercepts = _sparse_logistic(values, truth.y, truth.output.shape[0], strength)
@@ -208,10 +208,10 @@ def _fit_extra_trees(points: np.ndarray, truth: Truth, seed: int) -> list[Part]:
     task = truth.output.task
     if task == "regression":
         targets = truth.matrix
-        forest = ExtraTreesRegressor(N_TREES, max_features=SHARE_OF_FEATURES, random_state=seed)
+        forest = ExtraTreesRegressor(N_TREES, max_features=SHARE_OF_FEATURES, random_state=seed % N_SEEDS)
         forest.fit(points, targets[:, 0] if targets.shape[1] == 1 else targets)
     else:
-        forest = ExtraTreesClassifier(N_TREES, random_state=seed).fit(points, truth.y)
+        forest = ExtraTreesClassifier(N_TREES, random_state=seed % N_SEEDS).fit(points, truth.y)
     trees = [
         _Tree(tree.feature, tree.threshold, tree.children_left, tree.children_right, _leaf_values(tree, forest, truth))
         for tree in (estimator.tree_ for estimator in forest.estimators_)
@@ -332,7 +332,7 @@ def _boost(
     """
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-    options = {"early_stopping": False, "random_state": seed}
+    options = {"early_stopping": False, "random_state": seed % N_SEEDS}
     if truth.output.task == "regression":
         model = HistGradientBoostingRegressor(**options).fit(points, column)
     elif len(np.unique(column)) == 1:

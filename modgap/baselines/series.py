@@ -5,7 +5,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from modgap.baselines.baseline import TASKS, Baseline, Features, SampleForm, all_samples, check_sample, is_field
+from modgap.baselines.baseline import (
+    N_SEEDS,
+    TASKS,
+    Baseline,
+    Features,
+    SampleForm,
+    all_samples,
+    check_sample,
+    is_field,
+)
 from modgap.baselines.parts import Affine, Constant, Neighbors, Part, Trees, standard_scale
 from modgap.baselines.predictors import BOOSTING, EXTRA_TREES, LINEAR, NEAREST, RIDGE
 from modgap.errors import UsageError
@@ -163,7 +172,7 @@ def _long_enough(values: np.ndarray) -> np.ndarray:
 
 def _fit_rocket(values: np.ndarray, form: SampleForm, seed: int) -> Part:
     rocket = _rocket()
-    rocket.random_state = seed
+    rocket.random_state = seed % N_SEEDS
     before = np.random.get_state()
     try:
         rocket._fit(_long_enough(values))

@@ -13,7 +13,7 @@ from modgap.answers.formatting import format_p_value, known_interval
 from modgap.errors import InputError, count, format_duration, visible_name
 from modgap.race.labeled_data import LabeledData
 from modgap.race.steps import TRAINING, Outcome
-from modgap.race.transfer import Race, Tested
+from modgap.race.transfer import LONGEST_LIMIT, Race, Tested
 from modgap.race.verdict import (
     FIELD,
     KINDS,
@@ -264,9 +264,10 @@ def _more_time(race: Race, folder: Path) -> Verdict:
         text = f"The {which} error is 0, so more time cannot be shown to lower it."
         return Verdict(question, "Nothing", INFO, f"{text}{no_training} {count(n_left, 'step')} did not take part.")
     shown = "; ".join(race.not_tried[:4]) + (f"; and {n_left - 4:,} more (transfer.json)" if n_left > 4 else "")
-    minutes = f"{2 * request.minutes:g}" if request.minutes else "10"
-    command = shlex.join(["modgap", "transfer", "--out", str(folder), "--resume", "--minutes", minutes])
-    way = f" Go on with `{command}`." if visible_name(str(folder)) == str(folder) else ""
+    minutes = min(2 * request.minutes or 10, LONGEST_LIMIT)
+    command = shlex.join(["modgap", "transfer", "--out", str(folder), "--resume", "--minutes", f"{minutes:g}"])
+    can_go_on = visible_name(str(folder)) == str(folder) and minutes > request.minutes
+    way = f" Go on with `{command}`." if can_go_on else ""
     if not request.minutes:
         text = f"Only the quick baselines took part, without {count(n_left, 'other step')}: {shown}."
         return Verdict(question, "Try more", INFO, f"{text}{way}")

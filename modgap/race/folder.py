@@ -1,6 +1,8 @@
 """The folder of a race: names of its files, and the request of the race that has begun in it."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from modgap.errors import UsageError
 from modgap.storage.atomic_files import write_text_atomically
@@ -45,8 +47,9 @@ def prepare_folder(folder: Path, requested: Record, given_up: str, *, resume: bo
     if not recorded:
         write_json(folder / REQUEST, requested)
         return
-    differing = [name for name, value in requested.items() if recorded.get(name) != value]
-    if "data" in differing and recorded.get("target") == requested["target"]:
+    requested_values, recorded_values = _values(requested), _values(recorded)
+    differing = [name for name, value in requested_values.items() if recorded_values.get(name) != value]
+    if "data" in differing and recorded_values["target"] == requested_values["target"]:
         raise UsageError(
             f"The data has changed since the transfer in {folder} began. Restore it, or pass another `out`."
         )
@@ -67,3 +70,12 @@ def prepare_folder(folder: Path, requested: Record, given_up: str, *, resume: bo
     if (folder / RECORD).exists():
         before.append(recorded["minutes"])
     write_json(folder / REQUEST, {**requested, TESTED_AFTER: before})
+
+
+def _values(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a request by their arguments; those of the samples are a mapping of their own."""
+    target = dict(request.get("target") or {})
+    if not any((target.get("custom_data") or {}).values()):
+        # The command describes data without a word, and Python need not describe it.
+        target["custom_data"] = None
+    return {**request, **(request.get("samples") or {}), "samples": None, "target": target}

@@ -1,5 +1,6 @@
 """Models that can take part in a race: baselines of the target's field, and sources, the most promising first."""
 
+import math
 from collections.abc import Sequence
 
 from modgap.baselines import baseline_names, get_baseline
@@ -45,7 +46,7 @@ def strategy_of(
     quick = [one.name for one in quick_baselines(suitable, form, n_labeled, QUICK_SECONDS)]
     quick = quick or sorted(durations, key=lambda name: durations[name])[:1]
     names = list(sources) or [name for name in diverse_sources() if not is_control(name)]
-    is_dense = data.output.task == "regression" and len(data.output.shape) > 1
+    is_dense = data.output.task == "regression" and math.prod(data.output.shape[1:]) > 1
     if history:
         names = _by_history(names, target, labeled.data.table.samples, seed)
     return Strategy(

@@ -96,7 +96,7 @@ class TransferResult(Plotted):
         return plain_values(record)  # type: ignore[no-any-return]
 
     def to_frame(self, figure: str | None = None) -> "pd.DataFrame":
-        """Return a data frame with one row for each step, or the one that a figure draws.
+        """Return a data frame with one row for each step that has an error, or the one that a figure draws.
 
         Raises:
             UsageError: If the result has no figure with this name.

@@ -26,7 +26,7 @@ from modgap.storage.cache import CacheEntry, cache_key, cached
 from modgap.storage.json_records import Record, parse_json, plain_values
 from modgap.targets import Samples, TargetRequest
 from modgap.targets.manifest import InputSpec
-from modgap.targets.samples import SelectedSamples
+from modgap.targets.samples import ArraySamples, SelectedSamples
 from modgap.training.evaluation import Evaluator
 from modgap.training.fitted_run import sample_form, true_values
 from modgap.training.linear_probe import LINEAR_PROBE, ProbedSource, linear_probe, open_probed_sources
@@ -35,8 +35,8 @@ from modgap.training.methods import get_method
 from modgap.training.native_inputs import reads_native_input
 from modgap.training.pilot import text_settings
 from modgap.training.train import train_in_memory
-from modgap.training.train_request import TrainRequest
-from modgap.training.training_data import TargetData, read_target_data
+from modgap.training.train_request import TrainRequest, request_recipe
+from modgap.training.training_data import TargetData, check_finite, read_target_data
 
 BASELINE, TRAINING = "baseline", "training"
 """Kinds of models besides linear probes."""
@@ -154,10 +154,14 @@ _Step = TypeAdapter(Step)
 _Steps = TypeAdapter(list[Step])
 
 
-def read_steps(path: Path) -> list[Step]:
+def read_steps(path: Path, *, may_be_none: bool = False) -> list[Step]:
     """Read the steps of an earlier race from its record, or from a JSON list of steps.
 
     Those that were given up because of the time are left out.
+
+    Args:
+        path: The file.
+        may_be_none: True for the request of a race, which need not name steps.
 
     Raises:
         InputError: When the file has none.
@@ -168,13 +172,20 @@ def read_steps(path: Path) -> list[Step]:
         record = parse_json(path.read_bytes())
         listed = record["steps"] if isinstance(record, dict) else record
         ended = [one for one in listed if not str(one.get("reason", "")).startswith(OUT_OF_TIME)]
-        return _Steps.validate_python([one.get("step", one) for one in ended])
+        steps = _Steps.validate_python([one.get("step", one) for one in ended])
+        if not steps and not may_be_none:
+            raise InputError(f"{path} has no step that ended. Expected transfer.json of an earlier transfer.")
+        return steps
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     except (ValidationError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{path} has no steps of a transfer ({first_line(error)}). Expected transfer.json of an earlier one."
         ) from error
+
+
+SUBSET_SEED = 1 << 32
+"""Added to the seed of a race for the samples of steps that use a part of them."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +219,8 @@ class Labeled:
             size: Largest number of samples, except that every class keeps one; None for all.
             seed: Seed of the selection.
         """
-        return np.arange(len(self.rows)) if size is None else self.truth.subset(size, seed)
+        # With the seed of the folds, the subset would be the samples of the first folds alone.
+        return np.arange(len(self.rows)) if size is None else self.truth.subset(size, seed + SUBSET_SEED)
 
 
 @functools.lru_cache(maxsize=1)
@@ -230,14 +242,28 @@ def read_labeled(target: TargetRequest, limit: int | None, seed: int, fingerprin
     # Few groups leave some of the five folds empty. The others are numbered by size, the largest first, because steps
     # are judged on the first ones.
     folds = true_values(data, rows).folds(seed)
+    if data.groups is None and folds.min() == folds.max():
+        # Few samples of several classes can fall into one fold.
+        folds = np.arange(len(rows)) % N_FOLDS
     numbers, counts = np.unique(folds, return_counts=True)
     if len(numbers) < 2:
         raise InputError(
             f"The labeled samples of {target.name} are all of one group, so no model can be judged on others. Expected "
             "at least two groups."
         )
+    _check_test_samples(data)
     order = numbers[np.argsort(-counts, kind="stable")]
     return Labeled(data, rows, np.argsort(order)[np.searchsorted(numbers, folds)])
+
+
+def _check_test_samples(data: TargetData) -> None:
+    """Raise if a test sample has NaN or infinite values, which would be noticed after all of the time."""
+    for rows in np.array_split(data.test, -(-len(data.test) // PIECE)):
+        if isinstance(data.table.samples, ArraySamples):
+            for row in rows:
+                check_finite(data.table.samples[int(row)], int(row))
+        if data.table.targets is not None:
+            data.real_values(rows)
 
 
 def chance_losses(labeled: Labeled) -> np.ndarray:
@@ -415,7 +441,8 @@ class StepJob:
         scores = np.full((len(rows), int(np.prod(data.output.shape))), np.nan)
         judged = np.unique(folds[folds < self.step.folds]).tolist()
         assert self.step.epochs is not None
-        n_epochs, clock = len(judged) * self.step.epochs * len(method.stages), _Clock(self.deadline)
+        stages = method.stages_with_epochs(request_recipe(request, data.target))
+        n_epochs, clock = len(judged) * self.step.epochs * len(stages), _Clock(self.deadline)
         epoch_numbers = iter(range(1, n_epochs + 1))
         for fold in judged:
             test = folds == fold

@@ -273,7 +273,7 @@ class Strategy:
             for number, name in enumerate(self.sources)
         }
         failed = {one.step.name for one in outcomes if one.step.kind == LINEAR_PROBE and one.reason}
-        return sorted(ranks.keys() - failed, key=lambda name: (ranks[name], name))
+        return sorted(ranks.keys() - (failed - set(by_probe)), key=lambda name: (ranks[name], name))
 
     def _probed(self, outcomes: Sequence[Outcome]) -> list[str]:
         """Return the sources that have a probe, the one with the lowest error first."""

@@ -83,7 +83,8 @@ class RaceRequest:
         """Raise if the minutes are not possible, or a field of the samples does not apply."""
         if not 0 <= self.minutes <= LONGEST_LIMIT:
             raise UsageError(f"`minutes` is {self.minutes:g}. Expected a number from 0 to {LONGEST_LIMIT:,}.")
-        self.samples.refuse_changes("split", "representation", "dtype", "batch_size", purpose="a transfer")
+        unused = ("split", "input_size", "representation", "dtype", "batch_size", "loader_workers")
+        self.samples.refuse_changes(*unused, purpose="a transfer")
 
     def to_record(self) -> dict[str, object]:
         """Return plain values, by which a resumed race is known to be the same."""
@@ -96,7 +97,7 @@ class Tested:
     """A final model and its test.
 
     Attributes:
-        name: Kind of the model, one of `modgap.race.verdict.KINDS`.
+        name: Kind of the model, one of `modgap.race.verdict.KINDS`, or `CONTROL`.
         title: Its name in tables.
         run: Its run, with the test error.
         is_winner: True for the model that the race chose.
@@ -141,7 +142,7 @@ class State:
 
     Attributes:
         stage: Name of the stage.
-        running: Names of the models that are fitted.
+        running: Names of the models that are fitted or wait for it.
         n_tried: Number of steps that have ended, also of those that failed or were given up.
         best: Name and validation error of the models with the lowest errors so far, the lowest first.
         seconds: Seconds since the start of the race; 0 in the final fits.
@@ -215,8 +216,8 @@ def run_race(
         backend: Backend that runs the steps. None for one process on each core of this machine.
         resume: Continue an interrupted race, or give more minutes to one.
         progress: Callback that is called with a stage's name and the share of its work done since the last call.
-        watch: Function that is called with the state when a step or a final fit begins or ends. None to log a line for
-            each result.
+        watch: Function that is called with the state when a stage or a final fit begins, or a step ends. None to log a
+            line for each result.
 
     Raises:
         UsageError: When the request is invalid, or the folder has another race or other files.
@@ -486,11 +487,11 @@ class _Running:
         """
         models = {kind: one.step for kind, one in chosen.best.items()}
         timed = dict(models)
+        winner_step, of_winner = chosen.winner.step, kind_of(chosen.winner)
         trained = chosen.best.get(TRAINED)
-        if trained is not None:
+        if trained is not None and of_winner != SCRATCH:
             models[SCRATCH] = replace(trained.step, method="scratch")
             timed[SCRATCH] = trained.step
-        winner_step, of_winner = chosen.winner.step, kind_of(chosen.winner)
         if control_kind(chosen) == CONTROL:
             models[CONTROL] = replace(winner_step, name=control_name(winner_step.name))
             timed[CONTROL] = winner_step
@@ -533,16 +534,15 @@ class _Running:
         return tuple(tested), finals.get("seconds", 0.0)
 
     def _keep_finals(self, steps: Sequence[Step]) -> dict[str, Any]:
-        """Remove the final models of a race that got more minutes, if they are others now, and return their record."""
+        """Return the record of the final models; those of a race that went on are removed if they are others now."""
         path, models = self.folder / MODELS / FINALS, self.folder / MODELS
         wanted = [plain_values(asdict(step)) for step in steps]
         if (recorded := read_json(path)).get("steps") == wanted:
             return recorded
-        if TESTED_AFTER in read_json(self.folder / REQUEST):
-            (self.folder / RECORD).unlink(missing_ok=True)
-            for name in {path.name for path in models.glob("*/*") if path.is_file()}:
-                (self.folder / name).unlink(missing_ok=True)
-            shutil.rmtree(models, ignore_errors=True)
+        (self.folder / RECORD).unlink(missing_ok=True)
+        for name in {path.name for path in models.glob("*/*") if path.is_file()}:
+            (self.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(models, ignore_errors=True)
         models.mkdir(exist_ok=True)
         write_json(path, {"steps": wanted})
         return {"steps": wanted}

@@ -126,7 +126,7 @@ def finalists_of(outcomes: Sequence[Outcome]) -> list[Outcome]:
     largest: dict[tuple[object, ...], Outcome] = {}
     for one in [one for one in outcomes if not one.reason]:
         known = largest.get(one.step.model)
-        if known is None or np.isfinite(one.losses).sum() >= np.isfinite(known.losses).sum():
+        if known is None or _extent(one) >= _extent(known):
             largest[one.step.model] = one
     finalists = []
     is_complete = any(one.step.labeled is None for one in largest.values())
@@ -136,6 +136,11 @@ def finalists_of(outcomes: Sequence[Outcome]) -> list[Outcome]:
         most = max((one.step.folds for one in complete), default=1)
         finalists += [one for one in complete if one.step.kind != TRAINING or one.step.folds == most]
     return finalists
+
+
+def _extent(one: Outcome) -> tuple[bool, int]:
+    """Return whether a model had all labeled samples, and on how many it was judged."""
+    return one.step.labeled is None, int(np.isfinite(one.losses).sum())
 
 
 def _is_within(one: Outcome, lowest: Outcome, judged: np.ndarray, groups: np.ndarray | None) -> bool:

@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model, model_validator
 
@@ -288,6 +288,15 @@ def describe_settings(model: type[BaseModel]) -> dict[str, tuple[object, str]]:
         field.alias or name: (field.get_default(call_default_factory=True), field.description or "")
         for name, field in model.model_fields.items()
     }
+
+
+def is_real_setting(key: str) -> bool:
+    """Return True if a setting of the recipe, such as `stage2.dropout`, is a real number."""
+    section, _, name = key.rpartition(".")
+    sections: dict[str, type[BaseModel]] = {"": Recipe, "stage1": EmbedderStage, "stage2": FullStage}
+    fields = sections[section].model_fields if section in sections else {}
+    types = [field.annotation for field_name, field in fields.items() if (field.alias or field_name) == name]
+    return any(float in (one, *get_args(one)) for one in types)
 
 
 BATCH_FIELDS = ("batch_size", "gradient_accumulation")

@@ -24,6 +24,7 @@ from modgap.training.checkpoint import remove_checkpoints
 from modgap.training.fitted_run import is_fitted
 from modgap.training.method import EpochCallback
 from modgap.training.placement import current_processes
+from modgap.training.recipe import is_real_setting
 from modgap.training.run_folder import (
     EPOCHS,
     RECORD,
@@ -81,7 +82,7 @@ class Sweep:
     Attributes:
         values: Values of each setting as `--set` takes them, by key. For Optuna they can be a range, LOW:HIGH, which is
             logarithmic if its ends are above 0 and differ by a factor of 10 or more.
-        trials: Number of combinations to try; None for all.
+        trials: Number of combinations to try; None for all. Optuna needs a number.
         sampler: `random` draws the combinations of a part, and `optuna` proposes them from the errors so far.
     """
 
@@ -93,7 +94,8 @@ class Sweep:
         """Raise if there is nothing to try.
 
         Raises:
-            UsageError: When no setting or no value is given, or the number of trials is out of range.
+            UsageError: When no setting or no value is given, the number of trials is out of range, the sampler is
+                unknown, or Optuna has no number of trials, or another sampler a range.
         """
         if not self.values or any(not values for values in self.values.values()):
             raise UsageError('A sweep needs values, such as `sweep={"stage2.learning_rate": [1e-4, 3e-4, 1e-3]}`.')
@@ -189,7 +191,7 @@ def _proposed_settings(sweep: Sweep, seed: int, trials: Sequence[TrialRecord]) -
         raise UsageError('`sampler="optuna"` needs Optuna: pip install "modgap[optuna]".') from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, constant_liar=True))
-    space = {key: _distribution(values) for key, values in sweep.values.items()}
+    space = {key: _distribution(key, values) for key, values in sweep.values.items()}
     for first in range(0, sweep.trials or 0, PROPOSED):
         asked = [study.ask(space) for _ in range(min(PROPOSED, (sweep.trials or 0) - first))]
         for proposed in asked:
@@ -215,7 +217,13 @@ def _range(values: Sequence[str]) -> tuple[float, float] | None:
     return ends
 
 
-def _distribution(values: Sequence[str]) -> "BaseDistribution":
+def _ends_of_ranges(sweep: Sweep) -> list[Settings]:
+    """Return the lowest and the highest value of each range, as settings of a trial."""
+    ranges = [key for key, values in sweep.values.items() if _range(values) is not None]
+    return [{key: end} for key in ranges for end in sweep.values[key][0].split(BETWEEN)]
+
+
+def _distribution(key: str, values: Sequence[str]) -> "BaseDistribution":
     """Return the distribution of a setting: one of its values, or a number of its range."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -224,7 +232,7 @@ def _distribution(values: Sequence[str]) -> "BaseDistribution":
         return CategoricalDistribution(list(values))
     low, high = ends
     is_log = low > 0 and high >= LOGARITHMIC * low
-    if all(text.strip().lstrip("-").isdigit() for text in values[0].split(BETWEEN)):
+    if all(text.strip().lstrip("-").isdigit() for text in values[0].split(BETWEEN)) and not is_real_setting(key):
         return IntDistribution(int(low), int(high), log=is_log)
     return FloatDistribution(low, high, log=is_log)
 
@@ -257,28 +265,31 @@ def run_sweep(
             needs trials in this process.
 
     Raises:
-        UsageError: When the request is invalid or has the protocol `orca`, which has no validation samples, or the
+        UsageError: When the request is invalid or has another protocol than `validation`, or the
             folder contains a sweep with other settings.
         InputError: When data or weights are missing or do not match, or no trial has a validation error.
     """
     _check_request(request, sweep)
     if backend is not None and on_epoch_end is not None:
         raise UsageError("A function after each epoch cannot be called by other processes. Leave `jobs` out.")
+    # Trials in other processes and the final test share the record, so the paths in it are absolute.
+    request = replace(request, target=request.target.absolute())
     planned = planned_settings(sweep, request.samples.seed)
     if folder.exists() and not folder.is_dir():
         check_folder(folder, "sweep", begun=False, resume=resume)
     with exclusive_folder(folder):
         check_folder(folder, "sweep", begun=_has_trained(folder), resume=resume, allowed=(SWEEP, TRIALS))
-        _check_combinations(request, planned)
+        _check_combinations(request, [*planned, *_ends_of_ranges(sweep)])
         # Of the settings that the trials share, those that follow from swept ones are the first's.
         settings: dict[str, Any] = plain_values(set_up_run(_with_settings(request, planned[0]))[2])
         for key in sweep.values:
             section, _, name = key.rpartition(".")
             (settings["recipe"][section] if section else settings["recipe"]).pop(name, None)
         trials = _prepare(folder, sweep, planned, settings, request.samples.seed)
-        if (folder / RECORD).exists() and (run := open_run(folder)).finished:
+        following = _next_trials(request, sweep, trials)
+        if run := _finished_run(folder, trials, following):
             return run
-        trials += _next_trials(request, sweep, trials)
+        trials += following
         while any(trial["state"] == "open" for trial in trials):
             _write_sweep(folder, sweep, trials, settings)
             for number, done in _run_trials(request, folder, trials, backend, progress, on_epoch_end):
@@ -304,6 +315,18 @@ def run_sweep(
         run = train_in_locked_folder(_with_settings(request, trials[best]["settings"]), folder)
         _keep_weights_of(folder, trials, None)
         return run
+
+
+def _finished_run(folder: Path, trials: Sequence[TrialRecord], following: Sequence[TrialRecord]) -> Run | None:
+    """Return the run of a finished sweep, which no further trials may follow; None if it is not finished."""
+    if not (folder / RECORD).exists() or not (run := open_run(folder)).finished:
+        return None
+    if following:
+        raise UsageError(
+            f"The sweep in {folder} has tested its best trial after {count(len(trials), 'trial')}. Repeat this number, "
+            "or pass another `out`."
+        )
+    return run
 
 
 def _check_request(request: TrainRequest, sweep: Sweep) -> None:
@@ -391,7 +414,7 @@ def _run_trials(
 ) -> Iterator[tuple[int, TrialRecord]]:
     """Run the open trials, and yield the number of each with its record after that."""
     if backend is not None:
-        request, folder = replace(request, target=request.target.absolute()), folder.resolve()
+        folder = folder.resolve()
     opened = {number: trial["settings"] for number, trial in enumerate(trials, start=1) if trial["state"] == "open"}
     if backend is None:
         for number, settings in opened.items():

@@ -184,8 +184,8 @@ class TrainedModel:
         Args:
             samples: N samples in the form of the target's files: arrays (C, H, W) of images, (C, length) of series, or
                 (1, length) of sound at the target's sampling rate, as a list or an array with an axis of samples;
-                paths of images or sounds; Pillow images; or the table of `modgap.open_target(...).read()`. A single
-                channel may be left out.
+                arrays (T, C, H, W) of videos; texts; paths of images or sounds; Pillow images; or the table of
+                `modgap.open_target(...).read()`. A single channel may be left out.
 
         Returns:
             Names of the classes, shape (N,); for several labels a sample Booleans (N, K), True for a probability above
@@ -249,7 +249,7 @@ class TrainedModel:
             samples: N samples, as for `predict`.
 
         Raises:
-            UsageError: As `predict` does.
+            UsageError: As `predict` does, or when the model is a baseline or a linear probe.
             InputError: As `predict` does.
         """
         return self._compute(self.network.features, samples)
@@ -350,14 +350,14 @@ def load_trained_model(
         epoch: Epoch of stage 2 whose weights the run kept; None for the chosen weights.
         weights: File or folder of the source's weights, if the source needs one to be opened. Its values are replaced.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        batch_size: Number of inputs in a forward pass; None for the one in training.
+        batch_size: Number of inputs in a forward pass; None for the one in training, or on a GPU more.
         allow_download: True to let the source that the run names be downloaded from a hub. Otherwise, it must be on
             this machine, because the record of a run may come from elsewhere.
 
     Raises:
         UsageError: When an argument is not possible.
-        InputError: When the run is missing, was not finished, or was changed, or when its source is not on this
-            machine and may not be downloaded.
+        InputError: When the run is missing, was not finished, or was changed, when it kept no weights of the epoch, or
+            when its source is not on this machine and may not be downloaded.
     """
     check_minimum("batch_size", batch_size, 1)
     location = expand_user(path)

@@ -85,6 +85,21 @@ class InputTransform:
         return record | ({"stretched": True} if self.stretched else {})
 
 
+def check_finite(values: np.ndarray, row: int | None) -> None:
+    """Raise if a sample has values that are not finite.
+
+    Args:
+        values: Values of the sample.
+        row: Its number; None if it is not known.
+
+    Raises:
+        InputError: When it has some.
+    """
+    if not np.isfinite(values).all():
+        name = "A sample" if row is None else f"Sample {row}"
+        raise InputError(f"{name} has NaN or infinite values. Remove the sample, or fill the values.")
+
+
 def stack_pieces(
     pieces: Sequence[np.ndarray], device: torch.device, dtype: torch.dtype, rows: Sequence[int] | None = None
 ) -> torch.Tensor:
@@ -106,8 +121,7 @@ def stack_pieces(
     batch = np.stack(pieces)
     if not np.isfinite(batch).all():
         first = int(np.flatnonzero(~np.isfinite(batch).reshape(len(batch), -1).all(axis=1))[0])
-        name = "A sample" if rows is None else f"Sample {rows[first]}"
-        raise InputError(f"{name} has NaN or infinite values. Remove the sample, or fill the values.")
+        check_finite(batch[first], None if rows is None else int(rows[first]))
     return torch.from_numpy(batch).to(device=device, dtype=dtype)
 
 
@@ -352,8 +366,7 @@ def _fit_transform(
     squares = np.zeros(1)
     for row in train:
         for piece in raw_pieces(table.samples[int(row)], spec):
-            if not np.isfinite(piece).all():
-                raise InputError(f"Sample {row} has NaN or infinite values. Remove the sample, or fill the values.")
+            check_finite(piece, int(row))
             if size and piece.ndim == 3:
                 is_large = piece.shape[1] * piece.shape[2] > MOST_PIXELS_RATIO * size[0] * size[1]
                 if is_large or piece.shape != (shape or piece.shape):

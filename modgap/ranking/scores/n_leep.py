@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
+from modgap.baselines.baseline import N_SEEDS
 from modgap.ranking.score import NON_POSITIVE, Score
 from modgap.ranking.scores.leep import leep
 from modgap.ranking.source_outputs import SourceOutputs
@@ -42,7 +43,7 @@ def n_leep(outputs: SourceOutputs, seed: int = 0) -> float:
     clusters = max(1, min(CLUSTERS_PER_CLASS * outputs.n_classes, len(points) // MIN_SAMPLES_PER_CLUSTER))
     # A variance to add to each cluster that is small against the points' variance in any unit.
     floor = 1e-6 * max(float(points.var(axis=0).max()), SMALLEST_VARIANCE)
-    mixture = GaussianMixture(clusters, covariance_type="diag", random_state=seed, reg_covar=floor)
+    mixture = GaussianMixture(clusters, covariance_type="diag", random_state=seed % N_SEEDS, reg_covar=floor)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         mixture.fit(points)
