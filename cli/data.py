@@ -18,7 +18,7 @@ from modgap.cli.options import (
     option_group,
     quiet_option,
 )
-from modgap.cli.output import log_to_stderr, print_line, print_table, progress_bars
+from modgap.cli.output import log_to_stderr, print_line, print_table, print_text, progress_bars
 from modgap.errors import InputError, UsageError, count, format_bytes
 from modgap.storage.paths import expand_user
 
@@ -53,7 +53,7 @@ def data() -> None:
     "Download",
     option("--dry-run", is_flag=True, help="Only show the files to fetch, their sizes and their hosts."),
     option("--yes", is_flag=True, help="Do not ask before a download of more than 1 GB or of unknown size."),
-    option("--timeout", default=60.0, help="Seconds without data before the next host is tried."),
+    option("--timeout", default=60.0, help="Seconds without data after which a request has failed."),
 )
 @option_group("Output", quiet_option)
 def fetch(
@@ -131,9 +131,11 @@ def _print_plan(manifest: "Manifest", plan: "FetchPlan") -> None:
 
     if not plan.items:
         try:
-            find_target_files(manifest)
+            # Files of Python packages and of the operating system do not depend on the data directory.
+            uses_data_dir = any(not file.package and not file.folder for file in manifest.files)
+            find_target_files(manifest, data_dir=plan.data_dir if uses_data_dir else None)
         except InputError as error:
-            print_line(str(error))
+            print_text(str(error))
         else:
             print_line(f"{manifest.name}: all files are present, nothing to fetch")
         return
@@ -180,7 +182,8 @@ def verify(ctx: click.Context, name: str, data_dir: str | None, quiet: bool) -> 
         print_line(line)
     downloads = {str(folder / download.path) for download in manifest.downloads}
     for path in result.without_checksum:
-        way_out = f"Record it with: modgap data fetch {name}"
+        where = f" --data-dir {data_dir}" if data_dir else ""
+        way_out = f"Record it with: modgap data fetch {name}{where}"
         if path not in downloads:
             digest, size = compute_checksums(Path(path), ["sha256"])["sha256"], Path(path).stat().st_size
             way_out = f'To let later runs verify it, add to its [[files]]:\nsize = {size}\nsha256 = "{digest}"'
@@ -207,7 +210,8 @@ def verify(ctx: click.Context, name: str, data_dir: str | None, quiet: bool) -> 
 def convert(name: str, data_dir: str | None, again: bool, quiet: bool, **custom_options: str | None) -> None:
     """Convert the samples of a target to arrays, for faster reading.
 
-    The copy is written to the data directory. It is used until the original files change.
+    The copy is written to the folder `converted` of modgap's data folder or, for some readers, beside the original
+    files. It is used until these change.
     """
     from modgap.targets import open_target
     from modgap.targets.download.converted_copy import copy_path, is_current

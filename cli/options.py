@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +17,7 @@ from modgap.cli.completion import (
 )
 from modgap.errors import UsageError, check_minimum
 from modgap.forward.sample_request import SampleRequest
+from modgap.storage.paths import expand_user
 
 if TYPE_CHECKING:
     from modgap.targets import CustomData, TargetRequest
@@ -170,8 +170,8 @@ custom_data_options = option_group(
     option(
         "--task",
         type=click.Choice(["classification", "multi-label", "regression"]),
-        help="Whether labels are classes, 0/1 labels of several a sample, or values. By default numbers of which some "
-        "are not whole are values, in a table also whole numbers of which most differ.",
+        help="Whether labels are classes, 0/1 labels of several a sample, or values. By default, in a table "
+        "numbers of which some are not whole or most differ are values, in arrays those with a decimal point.",
     ),
     option(
         "--series",
@@ -311,7 +311,7 @@ def target_request(name: str, values: Options) -> "TargetRequest":
     """Build the request for a target from a command's option values."""
     from modgap.targets import TargetRequest
 
-    data_dir = Path(values["data_dir"]) if values["data_dir"] else None
+    data_dir = expand_user(values["data_dir"]) if values["data_dir"] else None
     return TargetRequest(name, custom_data_from_options(values), data_dir, values["pseudo_classes"])
 
 

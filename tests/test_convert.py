@@ -19,7 +19,7 @@ from modgap.storage.algorithms import ALGORITHM_VERSIONS
 from modgap.storage.array_file import ArrayWriter, read_array_file
 from modgap.targets import CustomData, Table, Target, open_target
 from modgap.targets.download.converted_copy import copy_path
-from modgap.targets.samples import ArraySamples, TextSamples
+from modgap.targets.samples import ArraySamples, TextSamples, WordInText
 from tests.memory import PEAK, peak
 
 
@@ -130,6 +130,18 @@ def test_text(series, monkeypatch):
     with pytest.raises(IndexError):
         copy.samples[6]
     assert pickle.loads(pickle.dumps(copy.samples))[2] == texts[2]  # noqa: S301 - our own, as worker processes get it
+
+
+def test_words_keep_the_texts_that_they_are_part_of(series, monkeypatch):
+    texts = [["Swin", "transformers", "see"], ["zwölf"], ["zwölf"], ["a", "b"]]
+    words = [WordInText.from_words(text, number) for text in texts for number in range(len(text))]
+    table = Table(TextSamples(words), np.arange(7) % 2, ["x", "y"], np.zeros(7, np.int64), group_like=("day",))
+    of_table(open_target(str(series)), table, monkeypatch).convert()
+    copy = open_target(str(series)).read()
+    assert_same(table, copy)
+    assert copy.group_like == ("day",)
+    for word, read in zip(words, copy.samples, strict=True):
+        assert (read, read.text, read.start, read.end) == (word, word.text, word.start, word.end)
 
 
 @pytest.mark.parametrize(

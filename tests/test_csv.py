@@ -291,3 +291,58 @@ def test_na_is_missing_among_numbers_and_where_an_option_says_so(tmp_path):
     assert read_csv({"data": [path]}, kind="table").classes == ["NA", "cat", "dog"]
     with pytest.raises(InputError, match="3 are missing"):
         read_csv({"data": [path]}, kind="table", missing_labels=["NA"])
+
+
+@pytest.mark.parametrize("names", [["001", "002", "010"], ["10", "9", "1.5"], ["b", "a", "c"]])
+def test_names_of_series_stay_as_they_are_written(tmp_path, names):
+    rows = "\n".join(f"{name},{number},{'xy'[number % 2]}" for number, name in enumerate(names) for _ in range(2))
+    table = read(written(tmp_path, f"who,value,label\n{rows}\n"), kind="series", series_column="who")
+    ordered = sorted(names, key=lambda name: (float(name) if name[0].isdigit() else 0, name))
+    assert list(table.names) == ordered
+    assert [int(one[0, 0]) for one in table.samples] == [names.index(name) for name in ordered]
+
+
+def test_two_spellings_of_the_name_of_a_series_are_refused(tmp_path):
+    files = written(tmp_path, "who,value,label\n1.1,0,x\n1.1,1,x\n1.10,2,y\n1.10,3,y\n")
+    with pytest.raises(InputError, match=r"series names '1\.1' and '1\.10' are two spellings of one number"):
+        read(files, kind="series", series_column="who")
+    assert len(read(files, kind="series", series_column="who", label_type="text")) == 2
+
+
+def test_dates_order_the_rows_of_a_series_and_other_texts_do_not(tmp_path):
+    options = {"kind": "series", "series_column": "who", "time_column": "when"}
+    dates = ("2026-10-01", "2026-02-01", "2026-01-10")
+    rows = "".join(f"{who},{when},{n},{who}\n" for who in "xy" for n, when in enumerate(dates))
+    table = read(written(tmp_path, f"who,when,value,label\n{rows}"), **options)
+    np.testing.assert_array_equal(table.samples[0], [[2, 1, 0]])
+    files = written(tmp_path, f"who,when,value,label\n{rows}".replace("2026-10-01", "9:00").replace("2026-02", "10:00"))
+    with pytest.raises(InputError, match=r"column 'when' orders the rows of each series, and has texts such as '9:00'"):
+        read(files, **options)
+
+
+@pytest.mark.parametrize("name", ["split", "Split", " SPLIT "])
+def test_the_column_of_splits_has_a_name_in_any_case(tmp_path, name):
+    rows = "".join(f"{n},{'ab'[n % 2]},{SPLITS[n // 2]}\n" for n in range(6))
+    table = read(written(tmp_path, f"x,label,{name}\n{rows}"), kind="table")
+    assert table.splits.tolist() == [0, 0, 1, 1, 2, 2]
+    assert table.columns == ("x",)
+
+
+def test_two_columns_of_the_label_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"has 2 columns 'label'\. Remove or rename all but one"):
+        read(written(tmp_path, "x,label,label\n1,a,a\n2,b,b\n"), kind="table")
+    assert read(written(tmp_path, "x,label,label.1\n1,a,3\n2,b,4\n"), kind="table").columns == ("x", "label.1")
+
+
+def test_texts_stay_as_they_are_written(tmp_path):
+    texts = ["007", "1.10", "NA", "null"]
+    rows = "".join(f"{text},{'ab'[n % 2]}\n" for n, text in enumerate(texts))
+    assert list(read(written(tmp_path, f"text,label\n{rows}"), kind="text").samples) == texts
+
+
+def test_whole_numbers_may_stand_beside_decimal_commas(tmp_path):
+    table = read(written(tmp_path, "a;label\n5;x\n5,5;y\n6;x\n"), kind="table")
+    assert [float(one[0, 0]) for one in table.samples] == [5, 5.5, 6]
+    rows = "5,5\tx\n6,5\ty\n" * 4
+    with pytest.raises(InputError, match="got text in ph"):
+        read(written(tmp_path, f"ph\tlabel\n{rows}", "data.tsv"), kind="table", categories=True)

@@ -3,14 +3,20 @@
 import gzip
 import io
 import logging
+import zipfile
 
 import numpy as np
 import pandas
 import pytest
+import soundfile
+import torch
 from PIL import Image
 
 from modgap.errors import InputError, UsageError
 from modgap.targets import CustomData, open_target
+from modgap.targets.data_frames import read_frame
+from modgap.targets.readers.pt import load_dictionary
+from modgap.targets.sound import waveform
 
 TABLE = "a,b,label\n1.5,2,cat\n3.5,4,dog\n5.5,6,cat\n"
 
@@ -396,6 +402,45 @@ def test_a_class_may_be_absent_from_one_split_but_not_from_all(tmp_path, image):
     (tmp_path / "photos/test/birds").mkdir()
     with pytest.raises(InputError, match=r"birds has no images"):
         read(tmp_path / "photos")
+
+
+def test_images_of_a_split_behind_a_link_are_not_left_out(tmp_path, image):
+    for path in ("photos/train/cats/1.png", "photos/train/dogs/2.png", "else/cats/3.png", "else/dogs/4.png"):
+        image(path)
+    (tmp_path / "photos/test").symlink_to(tmp_path / "else")
+    with pytest.raises(InputError, match=r"test/cats has no images in a format that can be read; links to folders"):
+        read(tmp_path / "photos")
+
+
+def test_an_index_of_a_parquet_file_may_be_a_column_too(tmp_path):
+    frame = pandas.DataFrame({"id": [3, 1], "a": [1.0, 2.0], "label": ["x", "y"]})
+    frame.set_index("id", drop=False).to_parquet(tmp_path / "data.parquet")
+    assert read(tmp_path / "data.parquet", kind="table").columns == ("id", "a")
+
+
+def test_lists_in_a_parquet_file_are_no_categories(tmp_path):
+    frame = pandas.DataFrame({"tags": [[1, 2], [3]] * 4, "a": range(8), "label": ["x", "y"] * 4})
+    frame.to_parquet(tmp_path / "data.parquet")
+    with pytest.raises(InputError, match="got text in tags"):
+        read(tmp_path / "data.parquet", kind="table")
+
+
+def test_files_that_unpack_to_too_much_are_refused_before_they_are_read(tmp_path):
+    texts = pandas.DataFrame({"text": ["x" * 300_000] * 1000, "label": ["a", "b"] * 500})
+    texts.to_parquet(tmp_path / "texts.parquet")
+    torch.save({"x": torch.zeros(70_000_000)}, tmp_path / "stored.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "stored.pt") as stored,
+        zipfile.ZipFile(tmp_path / "a.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for member in stored.infolist():
+            packed.writestr(member.filename, stored.read(member))
+    soundfile.write(tmp_path / "a.flac", np.zeros((9_000_000, 8), np.int16), 8000)
+    readers = {"texts.parquet": read_frame, "a.pt": load_dictionary, "a.flac": lambda path: waveform(path, 8000)}
+    for name, read_file in readers.items():
+        with pytest.raises(InputError, match=rf"{name} has [0-9,]+ bytes and unpacks to [0-9,]+ bytes or more"):
+            read_file(tmp_path / name)
+    assert load_dictionary(tmp_path / "stored.pt")["x"].shape == (70_000_000,)
 
 
 @pytest.mark.parametrize("names", [("train", "valid"), ("Train", "Test"), ("train", "test", "extra")])

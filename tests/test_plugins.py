@@ -191,6 +191,9 @@ def test_scores_of_a_package_are_listed_with_their_origin_and_computed(run):
     assert "Score plug-in unimportable (brainpkg.missing:mass) is broken and is skipped" in listed.stderr
     assert "Traceback" not in listed.stderr
     assert "brainpkg 2.1" in run("scores", "mass").stdout
+    asked = run("scores", "shapeless")
+    assert asked.returncode == 1
+    assert "Score plug-in shapeless (brainpkg.parts:shapeless) is broken: TypeError: it is a int" in asked.stderr
     ranked = run(
         "rank", "--sources", "vit-fashion", "--target", "halves", "--score", "mass", "--by", "mass", "--jobs", 1,
         "--json", "--no-controls", "--baselines", "none", "--resamples", 0,

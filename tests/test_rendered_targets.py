@@ -9,7 +9,7 @@ import pytest
 
 from modgap.errors import InputError
 from modgap.targets import named_manifest, open_target
-from modgap.targets.readers import get_reader, get_renderer_versions
+from modgap.targets.readers import get_reader, get_reader_versions
 from modgap.targets.samples import SPLITS
 from tests.campaign.rendered_files import write_font
 from tests.fixtures.packages import skip_if_absent
@@ -81,7 +81,7 @@ def test_a_rendered_target_has_the_same_bytes_each_time_and_on_each_machine(name
     assert [again[row].tobytes() for row in expected.rows[::-1]] == [
         samples[row].tobytes() for row in expected.rows[::-1]
     ]
-    versions = get_renderer_versions(reader.name)
+    versions = get_reader_versions(reader.name)
     if versions != expected.versions:
         pytest.skip(f"the bytes were recorded with {expected.versions}, here are {versions}")
     assert digest == expected.digest
@@ -102,7 +102,7 @@ def test_the_fingerprint_and_the_copy_record_the_recipe(tmp_path, monkeypatch):
 
     monkeypatch.setenv("MODGAP_DATA", str(tmp_path))
     target = open_target("glyphs")
-    assert target.fingerprint["libraries"].items() >= get_renderer_versions("rendered_glyphs").items()
+    assert target.fingerprint["libraries"].items() >= get_reader_versions("rendered_glyphs").items()
     record = read_array_file(target.convert()[0]).metadata
     assert record["reader"] == target.manifest.reader.model_dump()
     assert len(record["made_of"]["files"]) == len(target.manifest.files)

@@ -6,7 +6,13 @@ from importlib.metadata import EntryPoint
 from typing import Generic, Protocol, TypeVar
 
 from modgap.errors import named
-from modgap.process.installed_packages import check_plugin, describe_origin, plugin_entries, usable_plugins
+from modgap.process.installed_packages import (
+    check_plugin,
+    describe_origin,
+    plugin_entries,
+    requested_plugin,
+    usable_plugins,
+)
 
 
 class Named(Protocol):
@@ -47,10 +53,12 @@ class Registry(Generic[Entry]):
 
     @functools.cached_property
     def _all(self) -> dict[str, Entry]:
-        check = functools.partial(check_plugin, expected=self._load()[0])
-        found = {**self.built_in, **dict(usable_plugins(self._entries, self._noun, check))}
+        found = {**self.built_in, **dict(usable_plugins(self._entries, self._noun, self._check))}
         ordered = [name for name in self._order if name in found]
         return {name: found[name] for name in (*ordered, *sorted(found.keys() - set(ordered)))}
+
+    def _check(self, name: str, plugin: object) -> Entry:
+        return check_plugin(name, plugin, self._load()[0])
 
     def names(self) -> list[str]:
         """Return the names of all objects in the order in which they are shown."""
@@ -61,9 +69,14 @@ class Registry(Generic[Entry]):
 
         Raises:
             UsageError: If there is no such object. The message suggests similar names.
+            InputError: If it is a plug-in that cannot be used.
         """
         # No plug-in has the name of a built-in one, and a search for plug-ins reads the metadata of all packages.
-        return named(self._noun.lower(), name, self.built_in if name in self.built_in else self._all)
+        if name in self.built_in:
+            return self.built_in[name]
+        if name in self._entries:
+            return requested_plugin(self._entries[name], self._noun, self._check)
+        return named(self._noun.lower(), name, self._all)
 
     def origin(self, name: str) -> str:
         """Return the package that an object comes from, with its version if it is not modgap."""

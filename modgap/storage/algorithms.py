@@ -13,7 +13,7 @@ from types import MappingProxyType
 ALGORITHM_VERSIONS: Mapping[str, int] = MappingProxyType(
     {
         # Turns the files of a target into samples, labels and splits.
-        "reading": 3,
+        "reading": 4,
         # Selects samples, makes the inputs of a source from them, and runs the source.
         "inference": 2,
         # Fits a head on labeled data of a source's own modality.

@@ -33,6 +33,23 @@ LENGTH = struct.Struct("<Q")
 """The length of the header in bytes, at the start of the file."""
 
 
+def check_torch_file(path: Path) -> None:
+    """Raise if a file that torch saved takes more memory than there is, or unpacks to more than the limits allow.
+
+    torch stores tensors in an archive without compression, and reads them from a compressed one too.
+
+    Raises:
+        InputError: When it does.
+    """
+    size = path.stat().st_size if path.is_file() else 0
+    unpacked = size
+    if size and zipfile.is_zipfile(path):
+        with convert_read_errors(path, "tensors"), zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        check_unpacked_size(path, size, unpacked)
+    check_memory(path, unpacked)
+
+
 @dataclass(frozen=True)
 class StoredArray:
     """An array in a safetensors file.

@@ -29,6 +29,11 @@ MAX_BYTES_IN_MEMORY = 256 << 20
 @functools.lru_cache(maxsize=MAX_HANDLES)
 def _open(path: Path, _stamp: tuple[int, int], _process: int, _thread: int) -> "h5py.File":
     """Return an open file. The arguments key the cache by content, process and thread; evicted files are closed."""
+    return _opened(path)
+
+
+def _opened(path: Path) -> "h5py.File":
+    """Return an open file without links to others."""
     import h5py
 
     file = h5py.File(path, "r")
@@ -135,8 +140,8 @@ def map_hdf5(path: Path) -> dict[str, Any]:
     Raises:
         InputError: When the file is broken.
     """
-    with reraise_hdf5_errors(path):
-        return {name: _to_array(path, dataset) for name, dataset in _list_datasets(path, open_hdf5(path))}
+    with reraise_hdf5_errors(path), _opened(path) as file:
+        return {name: _to_array(path, dataset) for name, dataset in _list_datasets(path, file)}
 
 
 def _list_datasets(path: Path, file: "h5py.File") -> list[tuple[str, "h5py.Dataset"]]:
@@ -191,10 +196,10 @@ def read_hdf5_headers(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     """Return shape and kind (`f`, `i`, `u`, `U`, ...) of each dataset by name, without reading the datasets."""
     import h5py
 
-    with reraise_hdf5_errors(path):
+    with reraise_hdf5_errors(path), _opened(path) as file:
         return {
             name: (dataset.shape, "U" if h5py.check_string_dtype(dataset.dtype) is not None else dataset.dtype.kind)
-            for name, dataset in _list_datasets(path, open_hdf5(path))
+            for name, dataset in _list_datasets(path, file)
         }
 
 

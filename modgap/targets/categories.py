@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from modgap.labels.written_names import parse_number
 from modgap.targets.data_frames import list_names
 
@@ -26,9 +28,11 @@ def category_columns(frame: "DataFrame", names: Sequence[object]) -> list[object
 
 
 def _is_category(column: "Series[str]") -> bool:
+    if column.map(lambda value: isinstance(value, list | tuple | dict | set | np.ndarray)).any():
+        return False
     values = _texts(column).dropna().unique()
     are_few = 0 < len(values) <= min(MOST_CATEGORIES, len(column) / 2)
-    return are_few and all(parse_number(value.strip()) is None for value in values)
+    return are_few and all(parse_number(value.strip().replace(",", ".")) is None for value in values)
 
 
 def _texts(column: "Series[str]") -> "Series[str]":

@@ -290,16 +290,20 @@ def _regression_option(custom_data: CustomData) -> dict[str, bool]:
 
 
 def _check_class_folders(folder: Path, files: Sequence[Path], noun: str) -> None:
-    """Raise if a class folder has no file that can be read, because its class would be left out."""
+    """Raise if a class folder has no file that can be read, because its class, or its split, would be left out."""
     parts = [file.relative_to(folder).parts for file in files]
     has_splits = all(len(part) > 2 and part[0] in SPLITS for part in parts)
     parents = [folder / split for split in SPLITS] if has_splits else [folder]
     classes = {part[1 if has_splits else 0] for part in parts if len(part) > 1}
+    read = {folder.joinpath(*part[: 2 if has_splits else 1]) for part in parts if len(part) > 1}
     for class_folder in sorted(child for parent in parents if parent.is_dir() for child in parent.iterdir()):
-        if class_folder.is_dir() and class_folder.name not in classes and class_folder.name[0] not in "._":
+        if class_folder in read or class_folder.name[0] in "._" or not class_folder.is_dir():
+            continue
+        # A split may have an empty folder of a class that others have.
+        if class_folder.name not in classes or any(class_folder.iterdir()):
             raise InputError(
-                f"The class folder {class_folder} has no {noun} in a format that can be read. Add {noun} of this "
-                "class, or remove the folder."
+                f"The class folder {class_folder} has no {noun} in a format that can be read; links to folders are not "
+                f"followed. Add {noun} of this class, or remove the folder."
             )
 
 

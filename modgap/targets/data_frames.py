@@ -95,6 +95,7 @@ def _read_parquet(path: Path) -> "DataFrame":
         stored = sum(table.row_group(number).total_byte_size for number in range(table.num_row_groups))
         size = max(stored, BYTES_PER_VALUE * table.num_rows * table.num_columns)
         check_unpacked_size(path, path.stat().st_size, size)
+        size += _check_parquet_texts(path)
         check_memory(path, size)
         frame = pandas.read_parquet(path)
     except ImportError as error:
@@ -106,9 +107,34 @@ def _read_parquet(path: Path) -> "DataFrame":
     except DAMAGED_FILE_ERRORS as error:
         raise InputError(f"cannot read {path} as a Parquet file: {_one_line(error)}") from error
     # An index with a name was a column of the user's frame; one without a name is the number of the row.
+    repeated = [name for name in frame.index.names if name is not None and name in frame.columns]
+    frame = frame.reset_index(repeated, drop=True) if repeated else frame
     frame = frame.reset_index(drop=frame.index.names == [None])
     frame.columns = frame.columns.map(str)
     return frame.assign(**{name: _decode_bytes(frame[name], path) for name in frame if frame[name].dtype.kind == "O"})
+
+
+def _check_parquet_texts(path: Path) -> int:
+    """Return the number of bytes of all texts of a file, or raise if they unpack to too many.
+
+    A text that many rows share is stored once, and takes its memory in each row.
+    """
+    from pyarrow import compute, parquet
+
+    with parquet.ParquetFile(path) as file:
+        columns = [file.schema.column(number) for number in range(len(file.schema))]
+    # Those of lists and records have a path with dots.
+    texts = [one.path for one in columns if one.physical_type == "BYTE_ARRAY" and "." not in one.path]
+    if not texts:
+        return 0
+    size = 0
+    with parquet.ParquetFile(path, read_dictionary=texts) as file:
+        for batch in file.iter_batches(columns=texts):
+            for column in batch.columns:
+                lengths = compute.binary_length(column.dictionary)
+                size += compute.sum(compute.take(lengths, column.indices)).as_py() or 0
+                check_unpacked_size(path, path.stat().st_size, size)
+    return size
 
 
 def _decode_bytes(column: "Column", path: Path) -> "Column":
@@ -208,8 +234,8 @@ def _read_csv(path: Path, texts: TextColumns | None) -> "DataFrame":
         check_memory(path, path.stat().st_size)
         separator, encoding = _dialect(path)
         frame, encoding = _decode_csv(path, separator, encoding, texts)
-        written = (frame[name].dropna().map(str) for name in frame if frame[name].dtype.kind == "O")
-        if separator == ";" and any(len(column) and all(map(DECIMAL_COMMA.fullmatch, column)) for column in written):
+        written = (frame[name].dropna().map(str) for name in frame if frame[name].dtype.kind in "OT")
+        if separator == ";" and any(map(_has_decimal_commas, written)):
             log.info("The numbers of %s are read with decimal commas.", path)
             frame, _ = _decode_csv(path, separator, encoding, texts, decimal=",")
             for name in [] if texts is None else texts(list(map(str, frame.columns))):
@@ -220,6 +246,14 @@ def _read_csv(path: Path, texts: TextColumns | None) -> "DataFrame":
     except (*DAMAGED_FILE_ERRORS, Warning) as error:
         raise InputError(f"cannot read {path} as comma-separated values: {_one_line(error)}") from error
     return frame.reset_index(drop=True)
+
+
+def _has_decimal_commas(texts: "Column") -> bool:
+    """Return True if all texts are whole numbers or have decimal commas, and some have these."""
+    have_commas = [DECIMAL_COMMA.fullmatch(text) is not None for text in texts]
+    return any(have_commas) and all(
+        has_comma or parse_number(text.strip()) is not None for has_comma, text in zip(have_commas, texts, strict=True)
+    )
 
 
 def _dialect(path: Path) -> tuple[str, str]:
@@ -258,7 +292,11 @@ def _decode_csv(
             if texts is not None:
                 with open_content(path) as stream:
                     header = pandas.read_csv(stream, encoding=encoding, nrows=0, **options).columns
-                options["converters"] = dict.fromkeys(texts(list(map(str, header))), str)
+                chosen = texts(list(map(str, header)))
+                # pandas numbers columns of one name: label.1 is a second column label.
+                if repeated := [name for name in chosen if f"{name}.1" in header and name in header]:
+                    _check_single_names(path, encoding, options, repeated)
+                options["converters"] = dict.fromkeys(chosen, str)
             with open_content(path) as stream:
                 return pandas.read_csv(stream, encoding=encoding, **options), encoding
         except UnicodeDecodeError:
@@ -268,6 +306,18 @@ def _decode_csv(
             return _decode_csv(path, separator, LAST_ENCODING, texts, **options)
         except pandas.errors.ParserWarning:
             return _without_row_numbers(path, encoding, options), encoding
+
+
+def _check_single_names(path: Path, encoding: str, options: dict[str, Any], names: Sequence[str]) -> None:
+    """Raise if the header has one of these names several times."""
+    import pandas
+
+    with open_content(path) as stream:
+        written = pandas.read_csv(stream, encoding=encoding, **options | {"header": None, "nrows": 1, "dtype": str})
+    counts = written.iloc[0].value_counts()
+    for name in names:
+        if counts.get(name, 0) > 1:
+            raise InputError(f"{path} has {counts[name]} columns {name!r}. Remove or rename all but one.")
 
 
 def _without_row_numbers(path: Path, encoding: str, options: dict[str, Any]) -> "DataFrame":

@@ -14,6 +14,7 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.storage.damaged_files import one_line_errors
+from modgap.storage.limits import check_memory, check_unpacked_size
 
 SUFFIXES = frozenset({".aif", ".aiff", ".flac", ".mp3", ".ogg", ".wav"})
 log = logging.getLogger("modgap")
@@ -22,6 +23,7 @@ SEEKABLE = frozenset({".aif", ".aiff", ".flac", ".wav"})
 """Formats of which a part can be read exactly, and whose headers state the length."""
 REMEMBERED = 1 << 16
 """Number of files whose lengths are remembered."""
+BYTES_PER_VALUE = 4
 MARGIN = 4096
 """Number of stored values before and after a part that are decoded for its resampling."""
 
@@ -117,8 +119,15 @@ def waveform(path: Path, rate: int, start: int = 0, stop: int | None = None) -> 
         InputError: When a library is missing, or the file is not a sound file, empty, or not finite.
     """
     soundfile = _import_soundfile()
-    with one_line_errors(f"cannot read sound {path}"):
-        values, stored_rate = soundfile.read(str(path), start=start, stop=stop, dtype="float32", always_2d=True)
+    with one_line_errors(f"cannot read sound {path}"), soundfile.SoundFile(str(path)) as file:
+        # The header states the length, and silence takes hardly any bytes.
+        n_frames = (file.frames if stop is None else min(stop, file.frames)) - start
+        size = n_frames * file.channels * BYTES_PER_VALUE
+        check_unpacked_size(path, path.stat().st_size, size)
+        check_memory(path, size)
+        file.seek(start)
+        values = file.read(-1 if stop is None else n_frames, dtype="float32", always_2d=True)
+        stored_rate = file.samplerate
     if len(values) == 0 or not np.isfinite(values).all():
         raise InputError(f"expected finite sound in {path}, got {'none' if len(values) == 0 else 'NaN or infinities'}")
     mono: np.ndarray = values.mean(axis=1)

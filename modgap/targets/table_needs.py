@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from modgap.errors import UsageError
 from modgap.targets.categories import category_columns
 from modgap.targets.data_frames import list_names
-from modgap.targets.readers.csv import GROUP_NAMES, LABEL_NAMES, SPLIT_NAME
+from modgap.targets.readers.csv import GROUP_NAMES, LABEL_NAMES, find_split_column
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -18,7 +18,12 @@ MOMENT_NAMES = {"time", "t", "timestamp"}
 
 def _feature_columns(options: Mapping[str, str], frame: "DataFrame") -> list[object]:
     """Return the names of the columns of a table that can be features: those without another known purpose."""
-    purposes = {options.get("label_column"), options.get("group"), options.get("split_from"), SPLIT_NAME}
+    purposes = {
+        options.get("label_column"),
+        options.get("group"),
+        options.get("split_from"),
+        find_split_column(frame.columns),
+    }
     if options.get("label_column") is None:
         purposes |= {name for name in frame.columns if str(name).lower() in LABEL_NAMES}
     columns = options.get("columns")

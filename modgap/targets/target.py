@@ -31,7 +31,7 @@ from modgap.targets.download.data_directory import (
 from modgap.targets.file_layout import SPLIT_LIST, listed_splits, single_file
 from modgap.targets.manifest import Manifest, load_manifest
 from modgap.targets.named_manifests import manifest_names, named_manifest
-from modgap.targets.readers import get_converter, get_reader, get_renderer_versions
+from modgap.targets.readers import get_converter, get_reader, get_reader_versions
 from modgap.targets.samples import SPLITS, ArraySamples, Table, pool_targets
 from modgap.targets.selection import select_samples
 from modgap.targets.splits import complete_splits, stratification_labels
@@ -94,7 +94,7 @@ class Target:
         if self.manifest.selection is None:
             # Fingerprints from before manifests had this field stay valid, and with them the results in the cache.
             del manifest["selection"]
-        libraries = _library_versions() | get_renderer_versions(self.manifest.reader.name)
+        libraries = _library_versions() | get_reader_versions(self.manifest.reader.name)
         return {"manifest": manifest, "files": digests, "libraries": libraries}
 
     def read(self, *, classes: bool = True) -> Table:

@@ -19,7 +19,7 @@ from modgap.targets.data_frames import list_names, read_frame
 from modgap.targets.file_layout import list_files
 from modgap.targets.manifest import InputSpec
 from modgap.targets.readers.arrays import map_arrays, shape_array
-from modgap.targets.readers.csv import long_series
+from modgap.targets.readers.csv import long_series, texts_as_written
 from modgap.targets.readers.image_folder import ImageFiles
 from modgap.targets.readers.listed_files import KINDS, listed_paths
 from modgap.targets.readers.ts import read_series
@@ -173,15 +173,16 @@ def _from_texts(path: Path) -> UnlabeledSamples:
     """Read the lines of a .txt file that are not empty, or the column of texts of a table."""
     if path.is_file() and has_suffix(path, (".txt",)):
         with convert_read_errors(path, "texts"):
-            lines = path.read_text(encoding="utf-8").splitlines()
+            # Only ends of lines separate texts, and no other characters that Unicode counts as such.
+            lines = path.read_text(encoding="utf-8-sig").split("\n")
         texts = {str(number): line for number, line in enumerate(lines) if line.strip()}
     elif path.is_file() and has_suffix(path, FRAME_SUFFIXES):
-        frame = read_frame(path)
+        frame = read_frame(path, lambda names: [name for name in names if name == TEXT_COLUMN])
         if TEXT_COLUMN not in frame.columns:
             raise UsageError(
                 f"{path} has no column {TEXT_COLUMN}. It has {list_names(frame.columns)}. Rename the one of the texts."
             )
-        column = frame[TEXT_COLUMN]
+        column = texts_as_written(frame[TEXT_COLUMN])
         if column.isna().any():
             raise InputError(f"{int(column.isna().sum())} rows of {path} have no text. Fill them, or drop the rows.")
         texts = {str(number): str(text) for number, text in enumerate(column)}
@@ -212,8 +213,10 @@ def _from_table(
         keep_missing: True to keep missing cells as NaN.
     """
     series_column, time_column, group_column = named
-    # Groups stay as they are written.
-    frame = read_frame(path, lambda names: [name for name in names if name == group_column])
+    # Groups and names of series stay as they are written.
+    frame = read_frame(path, lambda names: [name for name in names if name in (group_column, series_column)])
+    if series_column in frame.columns:
+        frame[series_column] = texts_as_written(frame[series_column])
     groups = None
     if group_column in frame.columns:
         groups = frame[group_column].astype(object).where(frame[group_column].notna(), "").astype(str)

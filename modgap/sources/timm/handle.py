@@ -17,6 +17,7 @@ from modgap.sources.hub import Repository
 from modgap.sources.inputs import ImageInput
 from modgap.sources.model_limits import limited_model
 from modgap.sources.source import Parts, Source, headless_error
+from modgap.storage.array_formats import check_torch_file
 from modgap.storage.cache import cache_key
 from modgap.storage.digests import file_digest
 from modgap.storage.json_records import read_note, write_note
@@ -132,9 +133,12 @@ def read_state(path: Path) -> object:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        check_torch_file(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             state = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except pickle.UnpicklingError as error:
         # The message of torch would advise reading the file unsafely.
         raise InputError(

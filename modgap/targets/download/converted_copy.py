@@ -7,7 +7,7 @@ import logging
 import shutil
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from modgap.storage.cache import STRUCTURE_ERRORS, cache_key
 from modgap.storage.locks import abandoned, locked, one_process_at_a_time
 from modgap.storage.paths import data_folder
 from modgap.targets.manifest import Manifest
-from modgap.targets.samples import Samples, Table
+from modgap.targets.samples import Samples, Table, WordInText
 
-FORMAT = 3
+FORMAT = 4
+LONGEST_NAME = 200
 SAMPLES_FOR_SIZE_ESTIMATE = 8
 STREAMS = ("samples", "targets", "masks", "noise")
 """Fields of a table that are read sample by sample."""
@@ -39,6 +40,7 @@ DIFFERENCES = {
 """Descriptions of the parts of a copy's record, for a message about parts that differ."""
 
 Files = Mapping[str, Sequence[Path]]
+Writer = Callable[[ArrayWriter, str, Iterator[Any]], None]
 
 log = logging.getLogger("modgap")
 
@@ -46,7 +48,9 @@ log = logging.getLogger("modgap")
 def copy_path(manifest: Manifest, files: Files) -> Path:
     """Return the path of the converted copy of these originals; it need not exist."""
     originals = sorted(str(path.absolute()) for paths in files.values() for path in paths)
-    return data_folder() / "converted" / f"{manifest.name}-{cache_key({'files': originals})[:12]}.safetensors"
+    # File systems have names of at most 255 bytes.
+    name = manifest.name.encode()[:LONGEST_NAME].decode(errors="ignore")
+    return data_folder() / "converted" / f"{name}-{cache_key({'files': originals})[:12]}.safetensors"
 
 
 def copy_record(fingerprint: Mapping[str, Any]) -> dict[str, object]:
@@ -127,8 +131,8 @@ def _read_table(file: ArrayFile, argument: str) -> Table:
     kinds = file.metadata["kinds"]
     streams: dict[str, Any] = {}
     for name in STREAMS:
-        if kinds.get(name) == "text":
-            streams[name] = _TextSamples(file, name, argument)
+        if kinds.get(name) in TEXTS:
+            streams[name] = (_TextSamples if kinds[name] == "text" else _WordSamples)(file, name, argument)
         elif name in kinds:
             is_varied = f"{name}.shapes" in file.arrays
             streams[name] = (_VariedSamples if is_varied else _FixedSamples)(file, name, argument)
@@ -140,7 +144,8 @@ def _read_table(file: ArrayFile, argument: str) -> Table:
         small["target_scale"] = small.pop("target_mean"), small.pop("target_sd")
     # Copies of earlier versions have no columns.
     columns = tuple(map(str, file.metadata.get("columns") or ())) or None
-    return Table(**streams, **small, classes=file.metadata["classes"], groups=groups or None, columns=columns)
+    table = Table(**streams, **small, classes=file.metadata["classes"], groups=groups or None, columns=columns)
+    return replace(table, group_like=tuple(map(str, file.metadata["group_like"])))
 
 
 @dataclass(frozen=True)
@@ -233,6 +238,18 @@ class _TextSamples(_MappedSamples):
         return bytes(self._read(self._starts[position], self._starts[position + 1])).decode()
 
 
+class _WordSamples(_TextSamples):
+    """Words with the texts that they are part of; a word is a row (number of its text, start, end)."""
+
+    def __len__(self) -> int:
+        return self.file.arrays[f"{self.name}.words"].shape[0]
+
+    def __getitem__(self, index: int) -> str:
+        position = range(len(self))[index]
+        number, start, end = self._read(position, position + 1, ".words")[0].tolist()
+        return WordInText(super().__getitem__(number), start, end)
+
+
 def write_converted_copy(
     manifest: Manifest, files: Files, fingerprint: Mapping[str, Any], table: Table, progress: Progress | None = None
 ) -> Path:
@@ -255,13 +272,14 @@ def write_converted_copy(
     """
     path = copy_path(manifest, files)
     streams = {name: samples for name in STREAMS if (samples := getattr(table, name)) is not None}
-    kinds = {name: "text" if isinstance(samples[0], str) else "array" for name, samples in streams.items()}
+    kinds = {name: _kind_of(samples[0]) for name, samples in streams.items()}
     metadata = {
         "made_of": copy_record(fingerprint),
         "reader": manifest.reader.model_dump(mode="json"),
         "kinds": kinds,
         "classes": table.classes and [str(name) for name in table.classes],
         "columns": table.columns and list(table.columns),
+        "group_like": list(table.group_like),
     }
     max_arrays = 16 + 3 * len(streams) + len(table.groups or {})
     try:
@@ -275,7 +293,7 @@ def write_converted_copy(
             with locked(writer.temporary):
                 try:
                     for name, samples in streams.items():
-                        write = _write_text if kinds[name] == "text" else _write_arrays
+                        write: Writer = TEXTS.get(kinds[name], _write_arrays)
                         write(writer, name, _read_all(f"convert {name}", samples, progress))
                     _write_small_arrays(writer, table)
                 except BaseException:
@@ -329,6 +347,30 @@ def _write_text(writer: ArrayWriter, name: str, samples: Iterator[str]) -> None:
         starts.append(starts[-1] + len(text))
     writer.end_array((starts[-1],))
     writer.add_array(f"{name}.starts", np.frombuffer(starts, np.int64))
+
+
+def _write_words(writer: ArrayWriter, name: str, samples: Iterator[WordInText]) -> None:
+    """Write the texts of words, each once, and the number of the text, the start and the end of each word."""
+    words = array("q")
+
+    def texts() -> Iterator[str]:
+        number, latest = -1, None
+        for word in samples:
+            if word.text != latest:
+                number, latest = number + 1, word.text
+                yield latest
+            words.extend((number, word.start, word.end))
+
+    _write_text(writer, name, texts())
+    writer.add_array(f"{name}.words", np.frombuffer(words, np.int64).reshape(-1, 3))
+
+
+TEXTS: Mapping[str, Writer] = {"text": _write_text, "words": _write_words}
+"""Function that writes samples of each kind that is no array."""
+
+
+def _kind_of(sample: object) -> str:
+    return "words" if isinstance(sample, WordInText) else "text" if isinstance(sample, str) else "array"
 
 
 def _write_arrays(writer: ArrayWriter, name: str, samples: Iterator[np.ndarray]) -> None:

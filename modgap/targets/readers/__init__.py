@@ -8,14 +8,15 @@ A reader receives the manifest's files by role and imports the library of its fo
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 from modgap.errors import unknown_name
-from modgap.process.installed_packages import plugin_entries, requested_plugin
+from modgap.process.installed_packages import describe_origin, plugin_entries, requested_plugin
 from modgap.targets.samples import Table
 
-__all__ = ["get_converter", "get_reader", "get_renderer_versions"]
+__all__ = ["get_converter", "get_reader", "get_reader_versions"]
 
 GROUP = "modgap.readers"
 NOUN = "Reader"
@@ -39,22 +40,32 @@ def get_converter(name: str) -> Callable[[Mapping[str, Sequence[Path]]], list[Pa
     return getattr(_module(name), "convert", None)
 
 
-def get_renderer_versions(name: str) -> dict[str, str]:
-    """Return the versions of what a reader renders samples with, by name; empty for readers that only read files.
+def get_reader_versions(name: str) -> dict[str, str]:
+    """Return the versions of the package of a reader, if it is a plug-in, and of what it renders samples with, by name.
 
-    Such a reader has a function `renderer_versions`. The versions are part of the fingerprint of its targets.
+    A reader that renders samples has a function `renderer_versions`. The versions are part of the fingerprint of its
+    targets.
     """
     versions: Callable[[], dict[str, str]] | None = getattr(_module(name), "renderer_versions", None)
-    return {} if versions is None else versions()
+    entry = _plugins().get(name)
+    package = {} if entry is None else {f"reader {name}": describe_origin(entry)}
+    return package | ({} if versions is None else versions())
+
+
+def _built_in() -> set[str]:
+    return {module.name for module in pkgutil.iter_modules(__path__)}
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    return plugin_entries(GROUP, NOUN, _built_in())
 
 
 def _module(name: str) -> Any:
-    modules = {module.name for module in pkgutil.iter_modules(__path__)}
-    if name in modules:
+    if name in _built_in():
         return importlib.import_module(f"{__name__}.{name}")
-    plugins = plugin_entries(GROUP, NOUN, modules)
+    plugins = _plugins()
     if name not in plugins:
-        raise unknown_name("reader", name, [*modules, *plugins])
+        raise unknown_name("reader", name, [*_built_in(), *plugins])
     entry = plugins[name]
 
     def check(_name: str, reader: object) -> object:

@@ -11,7 +11,7 @@ from modgap.errors import InputError
 from modgap.labels.user_arrays import number_labels
 from modgap.storage import array_formats
 from modgap.storage.damaged_files import convert_read_errors
-from modgap.storage.hdf5_arrays import Hdf5Rows, map_hdf5, read_hdf5_headers
+from modgap.storage.hdf5_arrays import map_hdf5, read_hdf5_headers
 from modgap.storage.paths import has_suffix
 from modgap.targets.file_layout import single_file
 from modgap.targets.samples import SPLITS, ArraySamples, ConcatenatedSamples, Samples, Table, shape_samples, split_codes
@@ -283,6 +283,9 @@ def shape_array(x: np.ndarray, kind: str, path: Path, axes: Sequence[int] | None
             f"expected channels first, x of shape (N, C, H, W) in {path}, got {x.shape}. "
             "Save x.transpose(0, 3, 1, 2) instead."
         )
-    if isinstance(x, Hdf5Rows):
-        return shape_samples(x, str(path), axes, None if x.ndim == n_axes else (1, *x.shape[1:]))
-    return shape_samples(x if x.ndim == n_axes else x[:, None], str(path), axes)
+    if x.ndim == n_axes:
+        return shape_samples(x, str(path), axes)
+    # The axis of channels comes before those that are stored.
+    stored = x.shape[1:]
+    shape = (1, *(stored if axes is None else (stored[axis] for axis in axes)))
+    return shape_samples(x, str(path), axes, shape)

@@ -171,18 +171,15 @@ def _single_labels(rows: Rows, label_column: str, class_name_column: str | None)
     numbered = number_names(
         [row[label_column] for row in rows], spelling="refuse", way_out=f"They are in the column {label_column!r}."
     )
-    is_number = all(name.lstrip("-").isdecimal() for name in numbered.names)
-    numbers = [int(name) for name in numbered.names] if is_number else range(len(numbered.names))
-    labels = np.array(numbers, np.int64)[numbered.numbers]
     if class_name_column is None:
-        return labels, list(numbered.names)
+        return numbered.numbers, list(numbered.names)
     named = number_names([row[class_name_column] for row in rows])
     pairs = set(zip(numbered.numbers.tolist(), named.numbers.tolist(), strict=True))
     if len(pairs) != len(numbered.names):
         raise InputError(
             f"expected one name in column {class_name_column} for each {label_column}, got {len(pairs)} pairs"
         )
-    return labels, [named.names[number] for _, number in sorted(pairs)]
+    return numbered.numbers, [named.names[number] for _, number in sorted(pairs)]
 
 
 def _splits(

@@ -3,7 +3,7 @@
 import difflib
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -101,14 +101,14 @@ def read(
     located = data_files(files)
     first_path = located[0][1]
     if database_table is None:
-        parts = [read_named_frame(path, label_column, group_column, missing_labels) for _, path in located]
+        texts = (series_column, text_column if kind == "text" else None)
+        parts = [read_named_frame(path, label_column, group_column, missing_labels, texts) for _, path in located]
     else:
         selected = [name for name in (label_column, group_column, *(columns or ())) if name is not None]
         parts = [read_database(path, database_table, selected) for _, path in located]
     label = find_label_column(parts[0].columns, label_column, first_path)
     frame = _concatenate(parts)
-    is_feature = columns is not None and SPLIT_NAME in columns
-    split = split_column or (SPLIT_NAME if SPLIT_NAME in frame.columns and not is_feature else None)
+    split = split_column or find_split_column(frame.columns, columns or ())
     purposes = [name for name in (label, series_column, time_column, group_column, split) if name]
     used_columns = [*purposes, *([text_column] if kind == "text" else [])]
     _check_columns(frame, used_columns)
@@ -135,7 +135,8 @@ def read(
         samples = ArraySamples(values[:, None])
         if series_column is not None:
             constant = [name for name in (label, group_column, split) if name]
-            first_rows, samples = long_series(frame.iloc[rows], values, series_column, time_column, constant)
+            used_rows = frame.iloc[rows]
+            first_rows, samples = long_series(used_rows, values, series_column, time_column, constant, label_type)
             rows = rows[first_rows]
     labels, classes, targets = read_labels(frame[label].iloc[rows], label_type, regression)
     groups = {group_column: read_groups(frame[group_column].iloc[rows], label_type)} if group_column else None
@@ -149,20 +150,51 @@ def read(
 
 
 def read_named_frame(
-    path: Path, label_column: str | None, group_column: str | None, missing_labels: Sequence[str] = ()
+    path: Path,
+    label_column: str | None,
+    group_column: str | None,
+    missing_labels: Sequence[str] = (),
+    texts: Sequence[str | None] = (),
 ) -> "DataFrame":
-    """Read a file whose labels and groups stay text as it is written, with missing values where they are missing."""
+    """Read a file whose labels and groups stay text as it is written, with missing values where they are missing.
+
+    Args:
+        path: The file.
+        label_column: Column of the label, as for `read`.
+        group_column: Column of the groups, if there is one.
+        missing_labels: Texts in the label column that mark missing labels.
+        texts: Further columns that stay text, such as the names of series; empty cells are missing.
+    """
 
     def columns_of_names(columns: Sequence[str]) -> list[str]:
-        names = (find_label_column(columns, label_column, path), group_column)
-        return [name for name in names if name is not None and name in columns]
+        names = (find_label_column(columns, label_column, path), group_column, *texts)
+        return [name for name in dict.fromkeys(names) if name is not None and name in columns]
 
     frame = read_frame(path, columns_of_names)
     for name in columns_of_names([str(name) for name in frame.columns]):
+        if name in texts:
+            frame[name] = texts_as_written(frame[name])
+            continue
         is_group = name == group_column
         noun, missing = ("group", ()) if is_group else ("label", missing_labels)
         frame[name] = named_texts(frame[name], path, noun, missing)
     return frame
+
+
+def texts_as_written(column: "Column") -> "Column":
+    """Return a column that was read as text with missing values in place of empty cells; others as they are."""
+    return column.mask(column.eq("")) if column.dtype.kind in "OT" else column
+
+
+def find_split_column(columns: Iterable[object], features: Sequence[str] = ()) -> str | None:
+    """Return the column named split, in any case and with spaces around it; None if there is none.
+
+    Args:
+        columns: Names of all columns.
+        features: Columns that an option names as values.
+    """
+    found = [str(name) for name in columns if str(name).strip().lower() == SPLIT_NAME]
+    return next((name for name in found if name not in features), None)
 
 
 def _warn_about_time_column(frame: "DataFrame", purposes: Sequence[str], path: Path) -> None:
@@ -297,6 +329,7 @@ def long_series(
     series_column: str,
     time_column: str | None = None,
     constant_columns: Sequence[str] = (),
+    label_type: Literal["text", "number"] | None = None,
 ) -> tuple[np.ndarray, Samples]:
     """Return the first row of each series in long format, and the series (C, length), by the order of their names.
 
@@ -306,20 +339,39 @@ def long_series(
         series_column: Column with the name of the series.
         time_column: Column by which the rows of a series are ordered. None keeps the order of the table.
         constant_columns: Columns that have one value in all rows of a series.
+        label_type: As for `read`, of the names of the series.
 
     Raises:
-        InputError: When a series has several values in one of these columns.
+        InputError: When a series has several values in one of these columns, a name has two spellings, or the column
+            of the time has neither numbers nor dates.
     """
-    _, first_rows, number = np.unique(frame[series_column].to_numpy(), return_index=True, return_inverse=True)
+    named = frame[series_column].to_numpy(dtype=object)
+    number = number_names(named, "series name", label_type or "refuse", _spelling_hint(frame[series_column])).numbers
+    first_rows = np.unique(number, return_index=True)[1]
     for column in constant_columns:
-        if frame.groupby(series_column)[column].nunique().max() > 1:
+        if frame[column].groupby(number).nunique().max() > 1:
             raise InputError(
                 f"expected one {column} for each series, some series in column {series_column!r} have several"
             )
-    time = np.arange(len(frame)) if time_column is None else frame[time_column].rank(method="dense").to_numpy()
+    time = np.arange(len(frame)) if time_column is None else _moments(frame[time_column])
     order = np.lexsort((time, number))
     cuts = np.cumsum(np.bincount(number))[:-1]
     return first_rows, tuple(np.ascontiguousarray(part.T) for part in np.split(values[order], cuts))
+
+
+def _moments(column: "Column") -> np.ndarray:
+    """Return numbers in the order of time of a column of numbers or dates, (rows,)."""
+    import pandas
+
+    if column.dtype.kind in "OT":
+        try:
+            column = pandas.to_datetime(column, format="ISO8601", utc=True)
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                f"The column {str(column.name)!r} orders the rows of each series, and has texts such as "
+                f"{str(column.iloc[0])!r}. Write numbers, or dates such as 2026-03-01 or 2026-03-01 09:30."
+            ) from error
+    return np.asarray(column.rank(method="dense"))
 
 
 def split_column_codes(column: "Column", path: Path) -> np.ndarray:
@@ -328,7 +380,7 @@ def split_column_codes(column: "Column", path: Path) -> np.ndarray:
     Raises:
         InputError: If a value is not the name of a split.
     """
-    is_default = column.name == SPLIT_NAME
+    is_default = str(column.name).strip().lower() == SPLIT_NAME
     way_out = "If it does not say which split a row belongs to, rename it." if is_default else ""
     return split_numbers(column.fillna("").astype(str).tolist(), f"The column {column.name} of {path}", way_out)
 

@@ -9,8 +9,8 @@ from modgap.storage.paths import has_suffix, is_regular_file
 from modgap.targets.data_frames import list_names, read_frame
 from modgap.targets.file_layout import FILE_NAMES, single_file
 from modgap.targets.readers.csv import (
-    SPLIT_NAME,
     find_label_column,
+    find_split_column,
     read_groups,
     read_labels,
     read_named_frame,
@@ -122,7 +122,7 @@ def read(
             raise InputError("Sounds need a sampling rate in hertz. Set the reader's option rate.")
         samples = SoundFiles.of_paths(paths, rate)
     codes = None
-    if split_column or SPLIT_NAME in frame.columns:
-        codes = split_column_codes(frame[split_column or SPLIT_NAME], table)
+    if split := split_column or find_split_column(frame.columns):
+        codes = split_column_codes(frame[split], table)
     groups = None if group_column is None else {group_column: read_groups(frame[group_column], label_type)}
     return Table(samples, labels, classes, codes, groups, targets, names=_file_names(frame))

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 
 from modgap.errors import InputError, first_line
+from modgap.storage.array_formats import check_torch_file
 from modgap.storage.damaged_files import convert_read_errors
-from modgap.storage.limits import check_memory
 from modgap.targets.file_layout import data_files
 from modgap.targets.samples import ArraySamples, Table, computing_type, split_codes
 
@@ -56,7 +56,7 @@ def load_dictionary(path: Path) -> dict[object, Any]:
     """
     import torch
 
-    check_memory(path, path.stat().st_size if path.is_file() else 0)
+    check_torch_file(path)
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:

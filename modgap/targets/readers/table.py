@@ -95,7 +95,13 @@ def _read_rows(path: Path, separator: str, header_lines: int, texts: Texts) -> n
         check_memory(path, path.stat().st_size)
         with io.TextIOWrapper(open_content(path), encoding="utf-8") as lines:
             return np.loadtxt(
-                lines, np.float64, delimiter=delimiter, converters=converters or None, skiprows=header_lines, ndmin=2
+                lines,
+                np.float64,
+                comments=None,
+                delimiter=delimiter,
+                converters=converters or None,
+                skiprows=header_lines,
+                ndmin=2,
             )
 
 
