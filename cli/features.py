@@ -36,8 +36,8 @@ from modgap.errors import count
         metavar="HEAD",
         default="auto",
         shell_complete=heads_completer("auto", "own", "none"),
-        help="Head of the logits: own, none, probe:SURROGATE for one fitted on labeled data, or auto for the first of "
-        "these that there is.",
+        help="Head of the logits: own, none, or probe:SURROGATE for one fitted on labeled data. auto takes own, or "
+        "else one fitted on labeled data of the source's modality, or else none.",
     ),
     input_size_option,
     representation_option,

@@ -228,9 +228,9 @@ def _setup(path: Path, options: Options) -> "Setup":
 
     if missing := [name for name in ("setup_samples", "setup_epochs", "setup_rates") if options[name] is None]:
         raise UsageError(
-            f"`{missing[0]}` is missing. Errors of {path} are pooled with those of the same number of labeled samples, "
-            "epochs and rates only. Those of the history that ships: --samples 128 --epochs 10 --rates "
-            "0.0005,0.0001,0.0025."
+            f"`{missing[0]}` is missing. Errors of {path} are pooled only with those of the same epochs and rates, and "
+            "of at most twice or half as many labeled samples. Those of the history that ships: --samples 128 --epochs "
+            "10 --rates 0.0005,0.0001,0.0025."
         )
     check_minimums(options, {"setup_samples": 1, "setup_epochs": 1})
     try:
@@ -248,7 +248,7 @@ def _result_lines(folder: Path) -> "History":
     from modgap.api.pages.result_folder import RANKING, RUN, read_result_folder
     from modgap.ranking.history.sketches import sketch_target
     from modgap.ranking.history.store import History, lines_of_ranking, lines_of_run
-    from modgap.targets import open_target
+    from modgap.targets import TargetRequest, open_target
 
     makers = {RANKING.name: lines_of_ranking, RUN.name: lines_of_run}
     kind, record = read_result_folder(folder)
@@ -258,8 +258,11 @@ def _result_lines(folder: Path) -> "History":
             f"{folder} has no errors for a history. Expected the folder of modgap rank --pilot on classes, or of "
             "modgap train --method finetune or scratch."
         )
+    # The errors of rankings and trainings are kept under absolute names, too.
+    name = TargetRequest(lines[0].target).absolute().name
+    lines = [replace(line, target=name) for line in lines]
     try:
-        sketch = sketch_target(open_target(lines[0].target).read().samples)
+        sketch = sketch_target(open_target(name).read().samples)
     except InputError:
         print_line(f"The target {lines[0].target} cannot be opened, so parts of it will not be recognized.")
         return History(tuple(lines))

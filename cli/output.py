@@ -201,7 +201,7 @@ def print_list(columns: Sequence[str], rows: Sequence[Sequence[str]], entries: "
     if is_narrow:
         print_text(f"On a wider terminal, the list has the column {columns[-1]}.")
     if copies := [f"{entry.name} ({', '.join(entry.near_copies)})" for entry in entries if entry.near_copies]:
-        print_text(f"Near copies, which @diverse leaves out: {'; '.join(copies)}.")
+        print_text(f"Near copies, of which @diverse takes one: {'; '.join(copies)}.")
 
 
 def _short_license(text: str) -> str:

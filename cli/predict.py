@@ -36,7 +36,8 @@ if TYPE_CHECKING:
         metavar="PATH",
         required=True,
         help="Folder of images or sounds, one of them, a table that lists them, a table with the columns of the "
-        "training data, a .ts file, a file of arrays, or the name of a target. Labels are ignored.",
+        "training data, a .ts file, a .txt file with a text in each line, a file of arrays, or the name of a target. "
+        "Labels are ignored.",
     ),
     option(
         "--split",
@@ -44,12 +45,16 @@ if TYPE_CHECKING:
         default="test",
         help="Split of a target that is given by its name.",
     ),
-    option("--x", "x_name", metavar="NAME", help="Name of the array of samples. The default is x."),
+    option("--x", "x_name", metavar="NAME", help="Name of the array of samples. The default is x, or the only array."),
 )
 @option_group(
     "Hardware",
     device_option,
-    option("--batch-size", type=int, help="Inputs in a forward pass. The default is that of the training."),
+    option(
+        "--batch-size",
+        type=int,
+        help="Inputs in a forward pass. The default is that of the training, or on a GPU more.",
+    ),
 )
 @option_group(
     "Output",

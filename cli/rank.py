@@ -63,7 +63,7 @@ MANIFESTS = "Describe data of your own in manifests, and pass their paths to --t
 ONE_BY_ONE = "Rank the targets one by one."
 OF_ONE_TARGET = {
     "data_dir": "Say where data lies with modgap data path.",
-    **dict.fromkeys(("layers", "pilot", "pilot_epochs", "minutes", "budget"), ONE_BY_ONE),
+    **dict.fromkeys(("layers", "pilot", "pilot_epochs", "minutes", "budget", "formats"), ONE_BY_ONE),
 }
 """Options that apply to a single target, besides those of custom data, and what to do for several."""
 
@@ -224,15 +224,15 @@ def _status_row(stage: "StageState", running: "RankingProgress", now: float) -> 
         "--minutes",
         type=float,
         metavar="M",
-        help="Begin fine-tunings of --pilot as long as they are expected to end within so many minutes: of as many "
-        "sources as the time suffices for, and then at three rates of those that may be the best.",
+        help="Begin fine-tunings of --pilot as long as they are expected to end within so many minutes: of at least "
+        "two sources, of as many more as the time suffices for, and then at three rates of those that may be the best.",
     ),
     option(
         "--history",
         type=click.Choice(["all", "none"]),
         default="all",
-        help="all: earlier targets count where --by names no score, and the errors of the pilots are added to your "
-        "history. none: the score and the pilots decide, and nothing is added.",
+        help="all: earlier targets count, and the errors of the pilots are added to your history, where neither --by "
+        "nor --weight is given. none: the score and the pilots decide, and nothing is added.",
     ),
 )
 @sample_options(default_limit=2000, default_split="train")

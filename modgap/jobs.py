@@ -266,7 +266,7 @@ class Backend:
             cluster = getattr(jobqueue, CLUSTERS[self.name])(**{**options, **self.options})
         except (TypeError, ValueError, RuntimeError) as error:
             raise UsageError(
-                f"dask-jobqueue cannot use {self.name} with these `cluster` options: {first_line(error)}"
+                f"dask-jobqueue cannot use {self.name} with these options of the cluster: {first_line(error)}"
             ) from error
         log.info("Workers are started with this script:\n%s", cluster.job_script())
         command = (cluster.job_cls.submit_command or "").split()
@@ -274,7 +274,7 @@ class Backend:
             cluster.close()
             raise UsageError(
                 f"`backend={self.name!r}` sends jobs with {command[0]}, which is not on this machine. Run the command "
-                'where jobs can be sent, or let another scheduler start commands with `shard="I/N"`.'
+                "where jobs can be sent, or let another scheduler start `modgap rank --shard I/N`."
             )
         # Workers that end, because their time runs out, are replaced.
         n_workers = self.workers or min(n_jobs, MAX_WORKERS)

@@ -199,6 +199,7 @@ CALLS = {
     "settings invalid": (train, {"settings": {"stage2.epochs": "x"}}, 'Correct them with `settings={"KEY": VALUE}`'),
     "sweep a list": (train, {"sweep": ["a"]}, "`sweep` is of type list. Expected a mapping of names to values"),
     "sweep empty": (train, {"sweep": {}}, 'such as `sweep={"stage2.learning_rate": [1e-4, 3e-4, 1e-3]}`'),
+    "sampler without a sweep": (train, {"sampler": "optuna"}, "A sweep needs values"),
     "trials a fraction": (
         train,
         {"sweep": {"stage2.epochs": [1, 2]}, "trials": 1.5},

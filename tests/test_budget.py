@@ -13,7 +13,7 @@ from modgap.ranking.halving import rank_within
 from modgap.ranking.judgment import judge
 from modgap.ranking.rank import rank
 from modgap.ranking.recommendation import judgment_answer
-from modgap.ranking.types import RankRequest
+from modgap.ranking.types import ALL, RankRequest
 from modgap.targets import TargetRequest
 from tests.commands import run_in_process
 from tests.ranking_records import make_ranking, score_table
@@ -171,6 +171,19 @@ def test_a_source_that_fails_keeps_its_row_with_the_reason():
     assert len(ranking.halving.rounds) > 1
     assert all("broken" in one.sources and "broken" not in one.left_out for one in ranking.halving.rounds)
     assert "broken" in [row.name for row in ranking.rows]
+
+
+def test_pilots_with_minutes_are_those_of_the_last_round_alone():
+    simulation, requests = Simulation(QUALITY), []
+
+    def one_round(sources, request, prefix):
+        requests.append((request.pilot, request.pilot_epochs, request.minutes))
+        return simulation(sources, request, prefix)
+
+    request = RankRequest(pilot=ALL, pilot_epochs=1, minutes=5.0)
+    rank_within(30 * FULL, NAMES, request, DIGITS, one_round, lambda: simulation.now)
+    assert len(requests) > 1
+    assert requests == [(0, None, None)] * (len(requests) - 1) + [(ALL, 1, 5.0)]
 
 
 def test_a_budget_that_is_not_positive_is_refused():

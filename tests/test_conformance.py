@@ -191,6 +191,7 @@ BROKEN_SCORES = {
     ),
     "not within its bounds -inf and 0.0": replace(BASE, **constant_errors(-2.0), bounds=(-np.inf, 0.0)),
     "computes nothing": replace(BASE, compute=None),
+    "computes nothing for classification targets": replace(BASE, error_tasks=("classification",)),
     "unknown task ranking": replace(BASE, tasks=("ranking",)),
     "title of the score 's' is empty": replace(BASE, title=""),
     "not a number": replace(BASE, compute=lambda outputs, seed: "high"),

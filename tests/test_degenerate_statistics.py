@@ -262,3 +262,6 @@ def test_classes_of_multi_label_targets_have_no_interval():
         result = estimate(logits, table, permutations=0, curve=False)
         report = DiscrepancyReport("s", "t", result, names, names[:3], {}, 0.0)
         assert {one.interval is not None for one in report.class_errors()} == {has_interval}
+    report = DiscrepancyReport("s", "t", estimate(logits, labels, estimators=["soft"]), names, names[:3], {}, 0.0)
+    with pytest.raises(InputError, match="Only tested maps of the search"):
+        report.class_errors()

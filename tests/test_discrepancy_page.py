@@ -81,7 +81,17 @@ def test_one_control_says_nothing_about_pretraining(record):
 def test_without_a_control_the_next_step_is_the_same_samples_with_one(record):
     text = page_text(record)
     assert "This run has no random-weights control" in text
-    assert "--source vit-b --target photos --split train --limit 36 --input-size 64 --control" in text
+    chosen = f"--splits {record['splits']} --control"
+    assert f"--source vit-b --target photos --split train --limit 36 --input-size 64 {chosen}" in text
+    again = {**record, "weighting": "classes", "seed": 3, "per_class": 5, "splits": 20}
+    again["provenance"] = {**record["provenance"], "head": {"surrogate": "digits"}}
+    assert "--target photos --head probe:digits --split train" in page_text(again)
+    assert "--weight classes --per-class 5 --seed 3 --control" in page_text(again)
+    trained = {**record["provenance"]["embedding"], "embedder": "trained"}
+    for unknown in ({"target": "a.csv"}, {"provenance": {**record["provenance"], "embedding": trained}}):
+        text = page_text({**record, **unknown})
+        assert "repeat this with control=3" in text
+        assert "modgap discrepancy --source" not in text
 
 
 def test_a_control_alone_asks_for_no_control(record):

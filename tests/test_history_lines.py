@@ -27,9 +27,11 @@ from modgap.ranking.history.store import (
     lines_of_ranking,
     lines_of_run,
     read_history,
+    remember_run,
     remove_from_history,
     shipped_history,
 )
+from modgap.targets import TargetRequest
 from tests.commands import run_in_process
 from tests.training import run, target_file
 
@@ -337,6 +339,7 @@ def test_a_ranking_with_pilots_has_a_line_for_each_source():
     )
     assert (second.source, second.setup.input_size, second.setup.samples) == ("efficientnet-lite0", 64, 90)
     assert lines_of_ranking({**RANKED, "pilot": None}) == []
+    assert lines_of_ranking({**RANKED, "request": {**RANKED["request"], "errors": {"weight": "classes"}}}) == []
     assert lines_of_ranking({**RANKED, "target": {**RANKED["target"], "task": "regression"}}) == []
 
 
@@ -370,6 +373,7 @@ def test_trainings_of_all_weights_have_a_line(tmp_path):
     assert set(merged.errors) == {"trained", "control"}
     assert merged.setup.epochs == 1
     assert lines_of_run({**tuned.record, "method": "lora"}) == []
+    assert lines_of_run({**tuned.record, "protocol": "orca"}) == []
     assert lines_of_run({**tuned.record, "result": {**tuned.record["result"], "metric": "nRMSE"}}) == []
 
 
@@ -402,6 +406,12 @@ def test_finished_trainings_are_remembered(tmp_path, monkeypatch):
         assert [line.errors.keys() for line in known.lines] == [{"trained"}] * expected
     assert set(known.sketches) == {known.lines[0].target_digest}
     # A history that cannot be written is no reason to lose a training.
+    # A history knows a source by its name, and not by other weights.
+    record = json.loads((tmp_path / "run1" / "run.json").read_text())
+    remember_run(
+        {**record, "result": {**record["result"], "test": 99}}, TargetRequest(str(target)), "other.safetensors"
+    )
+    assert read_history(folder) == known
     (folder / "sketches.json").write_text("{")
     again = run_in_process("train", "--method", "scratch", *arguments, "--out", str(tmp_path / "scratch"))
     assert again.returncode == 0
@@ -422,6 +432,11 @@ def test_the_command_keeps_a_history(tmp_path, monkeypatch):
     added = run_in_process("history", "add", str(tmp_path / "run"))
     assert added.returncode == 0, added.stderr
     assert "Added 1 line. The history has 1 line of 1 source on 1 target." in added.stdout
+    # Relative and absolute names of a file are one target.
+    monkeypatch.chdir(tmp_path)
+    run(tmp_path / "again", "finetune", "vit-fashion", target.name, None, "stage2.epochs=1")
+    assert run_in_process("history", "add", "again").returncode == 0
+    assert {line.target for line in read_history(tmp_path / "history").lines} == {str(target)}
     assert "trained" in run_in_process("history", "list").stdout
     assert "240 lines of 10 sources on 24 targets" in run_in_process("history", "list", "--shipped").stdout
     shared = tmp_path / "shared.jsonl"

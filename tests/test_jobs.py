@@ -151,7 +151,7 @@ def test_a_worker_of_slurm_asks_for_one_gpu_unless_the_options_say_more(own_cach
     [({}, "You must specify how much cores and memory"), ({"memory": "1GB", "partition": "gpu"}, "partition")],
 )
 def test_options_that_the_library_rejects_are_told(options, message, own_cache):
-    with pytest.raises(UsageError, match=rf"cannot use slurm with these `cluster` options: .*{message}"):
+    with pytest.raises(UsageError, match=rf"cannot use slurm with these options of the cluster: .*{message}"):
         list(Backend("slurm", options=options).run([Square(1)]))
 
 

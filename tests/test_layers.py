@@ -56,6 +56,8 @@ def test_some_layers_have_the_values_that_they_have_among_all(ranking):
     assert some.jobs["layers"] == (1, 0, 0)
     again = rank("digits", ["vit-fashion"], layers="3", scores=["logme"], **ALL_LAYERS)
     assert again.jobs["layers"] == (0, 1, 0)
+    # The last layer is always there, because the others are compared with it.
+    assert again.layers[0].numbers == (3, 6)
 
 
 def test_a_layer_that_is_not_there_is_a_reason():

@@ -157,6 +157,7 @@ def test_a_share_that_does_not_exist_is_refused(share):
         (("--cached", "--budget", "1"), "--cached and --budget exclude each other."),
         (("--target", "wine", "--budget", "1"), "--budget applies to one target, and several were named."),
         (("--target", "wine", "--pilot", "1"), "Rank the targets one by one."),
+        (("--target", "wine", "--out", "x", "--format", "svg"), "--format applies to one target"),
         (("--target", "wine", "--label", "x"), "--label applies to one target, and several were named. Describe data"),
         (("--target", "wine", "--data-dir", "x"), "Say where data lies with modgap data path."),
         (("--target", "wines"), "Did you mean wine"),

@@ -57,6 +57,13 @@ def test_results_and_table_are_complete_before_the_first_figure(modgap, own_logi
     assert "held-out error" in printed
 
 
+def test_files_of_an_earlier_result_do_not_stay(modgap, own_logits, tmp_path):
+    assert measure(modgap, own_logits, tmp_path / "out").returncode == 0
+    again = modgap("discrepancy", "--logits", own_logits, "--out", tmp_path / "out", *QUICK, "--splits", "0")
+    assert again.returncode == 0, again.stderr
+    assert not {"samples.npz", "classes.csv", "confusion.csv"} & set(os.listdir(tmp_path / "out"))
+
+
 @pytest.mark.parametrize(
     "names", [(r"$\frac$", "$x^2$", "$"), ("caf\udce9", "b", "c"), ("日本", "العربية", "😀"), ("\x1b[31m", "_", "%s{}")]
 )

@@ -22,7 +22,7 @@ ALPHAS = (1e-2, 1e-1, 1.0)
 WEIGHTS = (0.1, 0.4, 1.0, 4.0)
 APART = ("arrowhead", "burgers-16")
 APART_SEEDS = 2
-"""Targets whose test errors choose alpha and lambda. No comparison uses them."""
+"""Targets whose test errors choose alpha and lambda. Only the comparison of inner steps uses them."""
 ABLATIONS = {
     "without-task-loss": ("stage1.task_loss=false",),
     "supervised-contrastive": ("stage1.objective=supervised-contrastive",),

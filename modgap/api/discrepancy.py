@@ -170,7 +170,7 @@ def measure(
         custom_data: Description of custom data, or its fields as a mapping such as `{"label_column": "rhythm"}`.
         data_dir: Data directory that holds the files of the target's manifest; None for the default one.
         pseudo_classes: Number of clusters of the values of a regression target, which serve as its classes; None for
-            other targets.
+            the manifest's.
         estimators: One name or several of `montecarlo`, `assignment`, `search` and `soft`; None for all.
         per_group: Number of samples to use of each group, so that the permutation test is exact if the size of a group
             depends on its class; None for all samples.
@@ -216,6 +216,13 @@ def measure(
         raise UsageError(f"`control` does not apply to {what}. Leave it out.")
     logits = _draw_per_group(source_logits(handle, data, request, progress, trained_embedder), per_group, seed)
     result = _estimate_from_logits(source, name, logits, estimators, progress, settings)
+    tested = result.result.tested_samples
+    if control and (tested is None or result.result.best_estimator not in tested.errors):
+        log.warning(
+            "Nothing was compared with random weights, because the maps were not tested on other samples. That needs "
+            "the estimator search or soft, at least one split, and no more target classes than source classes."
+        )
+        return result
     if not control:
         return result
     seconds = sum(result.result.seconds.get(stage, 0.0) for stage in CONTROL_STAGES)

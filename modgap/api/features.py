@@ -77,7 +77,7 @@ def check_features_file(path: str | Path) -> Path:
     """
     file = expand_user(path)
     if file.suffix.lower() != ".npz":
-        raise UsageError(f"{file} does not end with .npz. Pass for example `out` features.npz.")
+        raise UsageError(f"{file} does not end with .npz. Pass for example features.npz.")
     return file
 
 

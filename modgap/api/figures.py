@@ -26,6 +26,7 @@ def plot_discrepancies(results: Iterable[DiscrepancyResult], ax: Any = None) -> 
         ax: Axes of matplotlib to draw on. None for a new figure.
 
     Raises:
+        InputError: If a result has no held-out error.
         UsageError: If there is no result, if two are of the same source and target, if a source has no result on a
             target of another source, or if the panels of two or three sources are to be drawn on one pair of axes.
 

@@ -29,8 +29,8 @@ def load_run(
         path: The run, its folder, or a file that `modgap export --format safetensors` wrote.
         epoch: Epoch of stage 2 whose weights the run kept (`stage2.keep_epochs`); None for the chosen weights.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        batch_size: Number of inputs in a forward pass; None for the one in training. On the CPU, other batches can
-            change the last digits.
+        batch_size: Number of inputs in a forward pass; None for the one in training, or on a GPU more. On the CPU,
+            other batches can change the last digits.
         weights: File or folder of the source's weights, if it needs one to be opened.
         allow_download: True to download the source that the run names, if it is not on this machine. Allow it only for
             runs that you trust.
@@ -40,7 +40,8 @@ def load_run(
 
     Raises:
         UsageError: If an argument is not possible.
-        InputError: If the run is missing, was not finished, or was changed, or its source is not on this machine.
+        InputError: If the run is missing, was not finished, or was changed, if it kept no weights of the epoch, or if
+            its source is not on this machine.
 
     Example:
         >>> from tempfile import TemporaryDirectory

@@ -69,7 +69,7 @@ def rank(
         scores: Names of the scores to compute; empty for the default scores.
         by: Name of the score to rank by; None for the default of the target's task.
         resamples: Number of random subsamples, each of nine tenths of the samples, for the intervals of scores that are
-            not means of errors by sample; 0 for no intervals of them.
+            not means of errors by sample; fewer than 10 for no intervals of them.
         weight: What counts equally in an error: `samples`, `groups` or `classes`; None for groups where there are
             groups, else samples.
         splits: Number of repeated splits of the samples, for scores that fit maps.
@@ -89,12 +89,13 @@ def rank(
             take little time, `all` for all that suit the target, `none`, or names with commas between them.
         backend: Where the jobs run: `loky` (processes on this machine), `serial`, `dask`, `slurm`, `pbs`, `lsf`, or
             `cached` to compute nothing.
-        jobs: Number of processes on this machine; None for one for each core.
+        jobs: Number of processes on this machine, or of workers of a cluster; None for one for each core, or for each
+            job up to 50.
         custom_data: Description of custom data, or its fields as a mapping such as `{"label_column": "rhythm"}`.
         data_dir: Data directory that holds the files of the target's manifest; None for the default one.
-        pseudo_classes: Number of clusters that serve as the classes of a regression target.
+        pseudo_classes: Number of clusters that serve as the classes of a regression target; None for the manifest's.
         layers: `last` for the output of the encoder alone, `all` to score each layer of each source too, or numbers of
-            layers such as `2,4`.
+            layers such as `2,4`, which the last layer joins.
         budget: Minutes after which the ranking should end: all sources are scored on few samples, the better half of
             them on more, and so on. None for no limit.
         pilot: `all` to fine-tune all sources for 3 epochs; their errors on other samples, with those of the same
@@ -102,10 +103,10 @@ def rank(
             number of the first sources that are fine-tuned for ten epochs at three rates, with three seeds at the best;
             the first by earlier targets, or by the score without any. 0 for none.
         pilot_epochs: Epochs of one fine-tuning of each source at one rate: 1, 3 or 10. None for the above.
-        minutes: Minutes within which pilots of all sources may begin; then those that may be the best are fine-tuned at
-            three rates too. None for no more than the above.
-        history: `all` to let earlier targets count where `by` names no score, and to add the errors of the pilots to
-            your history; `none` for neither.
+        minutes: Minutes within which pilots are expected to end: of at least two sources, of as many more as there is
+            time for, and then at three rates of those that may be the best. None for no more than the above.
+        history: `all` to let earlier targets count, and to add the errors of the pilots to your history, where neither
+            `by` nor `weight` is given; `none` for neither.
         progress: Called with the name of a stage and the share of its work done since the last call.
 
     Returns:

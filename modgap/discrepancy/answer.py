@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Mark, Table, Verdict, in_order
 from modgap.answers.formatting import confidence_interval, format_interval
@@ -36,14 +37,16 @@ LABELS = {
 }
 """Label and status of each finding."""
 COUNTED = {"samples": "error rate", "groups": "groups count equally", "classes": "error averaged over classes"}
-CONTROL_STEP = "Compare with the same architecture with random weights, on the same samples and splits."
+CONTROL_STEP = "Compare with the same architecture with random weights, on the same samples and splits"
 
 
 def answer_of_record(record: Record) -> Answer:
     """Return the answer of a record that `modgap discrepancy --json` prints, of any version, without its tables."""
     numbers = evidence_of_record(record)
     numbers = numbers.named(visible_name(record["source"] or ""), visible_name(numbers.target))
-    command = _control_command(record, numbers)
+    has_no_control = numbers.control is None and not numbers.is_control and numbers.is_measured
+    command = _control_command(record) if has_no_control else ""
+    step = f"{CONTROL_STEP}." if command else f"{CONTROL_STEP}: repeat this with `control=3`."
     labels = labels_finding(numbers)
     sentence = f"{error_sentence(numbers)} {labels.sentence}"
     return Answer(
@@ -55,7 +58,7 @@ def answer_of_record(record: Record) -> Answer:
             _control_verdict(numbers),
         ),
         checks=in_order([*_sample_checks(record, numbers), *_bound_checks(record, numbers)]),
-        next_step=CONTROL_STEP if command else "",
+        next_step=step if has_no_control else "",
         commands=(command,) if command else (),
     )
 
@@ -85,20 +88,32 @@ def _control_verdict(numbers: Evidence) -> Verdict:
     return Verdict(question, *LABELS["few controls" if is_few else finding.status], finding.sentence)
 
 
-def _control_command(record: Record, numbers: Evidence) -> str:
-    """Return the command that adds controls; empty where it does not apply or a name cannot be shown unchanged."""
-    if numbers.control is not None or numbers.is_control or not numbers.is_measured:
+def _control_command(record: Record) -> str:
+    """Return the command that adds controls; empty where options may be missing or a name cannot be shown unchanged."""
+    provenance = record["provenance"]
+    embedding, head = provenance.get("embedding") or {}, provenance.get("head")
+    suffix = Path(record["target"]).suffix
+    is_named = suffix == ".toml" or (not suffix and "/" not in record["target"])
+    if not is_named or embedding.get("embedder", "native") != "native":
+        # Options that the record does not have would be missing.
         return ""
     arguments = ["modgap", "discrepancy", "--source", record["source"], "--target", record["target"]]
-    # Further options choose the same samples at the same size, as far as the record has them.
-    samples = record["provenance"].get("samples") or {}
+    if isinstance(head, dict):
+        arguments += ["--head", f"probe:{head['surrogate']}"]
+    # Further options choose the same samples and splits.
+    samples = provenance.get("samples") or {}
     if samples.get("split") not in (None, "all"):
         arguments += ["--split", str(samples["split"])]
     if samples.get("limit"):
         arguments += ["--limit", str(samples["limit"][0])]
-    size = (record["provenance"].get("embedding") or {}).get("size")
+    size = embedding.get("size")
     if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
         arguments += ["--input-size", str(size[0])]
+    if record["weighting"] != ("samples" if record["n_groups"] is None else "groups"):
+        arguments += ["--weight", record["weighting"]]
+    for name, default in {"splits": 20, "per_class": None, "seed": 0}.items():
+        if record[name] != default:
+            arguments += [f"--{name.replace('_', '-')}", str(record[name])]
     arguments.append("--control")
     return shlex.join(arguments) if all(visible_name(text) == text for text in arguments) else ""
 

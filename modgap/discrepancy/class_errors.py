@@ -8,7 +8,7 @@ import numpy as np
 from modgap.answers import Mark, Table
 from modgap.answers.formatting import csv_text
 from modgap.discrepancy.result import Discrepancy
-from modgap.errors import visible_name
+from modgap.errors import InputError, visible_name
 from modgap.statistics.intervals import SampleErrors, estimate_mean, wilson_interval
 
 Pairs = Sequence[tuple[str, str]]
@@ -59,9 +59,15 @@ def class_errors(result: Discrepancy, pairs: Pairs) -> list[ClassError]:
     Args:
         result: Estimates with a held-out confusion matrix.
         pairs: Pairs (target class, source class) of the best map, by name.
+
+    Raises:
+        InputError: If the search was not tested.
     """
     matrix = result.held_out_confusion
-    assert matrix is not None
+    if matrix is None:
+        raise InputError(
+            "Only tested maps of the search have errors of classes. Include search in `estimators`, with `splits`."
+        )
     predicted_shares = matrix.sum(axis=0) / matrix.sum()
     errors = []
     for k in np.flatnonzero(matrix.sum(axis=1) > 0).tolist():

@@ -120,6 +120,9 @@ class DiscrepancyReport(Answered):
             texts |= {"classes.csv": classes_csv(*tables), "confusion.csv": confusion_csv(*tables)}
         samples = tested_sample_file(self)
         with writing(folder):
+            # Files of an earlier result would be read as parts of this one.
+            for name in {SAMPLES_FILE, "classes.csv", "confusion.csv"} - texts.keys():
+                (folder / name).unlink(missing_ok=True)
             written = write_texts(folder, texts)
             if samples:
                 write_sample_file(folder / SAMPLES_FILE, samples)

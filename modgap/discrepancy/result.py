@@ -26,10 +26,10 @@ class Estimate:
     Attributes:
         solution: Result of the estimator on all samples, with its in-sample `value` and its `map`.
         held_out: Expected error, on new samples or groups, of maps that are fitted on a part of the samples as large as
-            a half, or on `per_class` samples a class: the mean over the repeated splits. This is the value to compare
-            by. None if it was not computed.
+            a half, or on `per_class` samples a class: the mean over the repeated splits, but of one for `montecarlo`.
+            This is the value to compare by. None if it was not computed.
         held_out_interval: 95 % confidence interval of the held-out value, over samples or groups and over splits; None
-            with fewer than 8 groups.
+            with fewer than 8 groups or independent samples.
         held_out_se: Standard error of the held-out value.
         held_out_null: Distribution of the held-out value with permuted labels, for the estimator that the permutation
             test is made with.
@@ -61,7 +61,8 @@ class Bounds:
     """Certified bounds on the infimum over all injective maps.
 
     Attributes:
-        lower: Error that no map can fall below; None if it was not requested.
+        lower: Error that no map can fall below; None if it was not requested, or does not apply: with several labels a
+            sample, with samples that differ in weight, and if there is no injective map.
         upper: Error that at least one map reaches or falls below; None if there is no injective map, and where samples
             differ in weight.
         permuted_lower: Lower bound with permuted labels. If it lies above the value for the real labels, no map
@@ -156,10 +157,10 @@ class Discrepancy:
         matched_temperature: Temperature at which the mean entropy is half of log K nats, used by `soft-matched`; None
             if the logits are constant.
         leep: Cross-validated LEEP in nats, at most 0; higher is better. None if it was not computed.
-        leep_interval: 95 % interval of `leep`; None with fewer than 8 groups.
+        leep_interval: 95 % interval of `leep`; None with fewer than 8 groups or independent samples.
         permuted_error: Mean held-out error with permuted labels: the error of a source that knows nothing, on samples
             like these, which can lie above the chance level on few samples. It is that of the search on small problems,
-            and that of maps that minimize the soft error on large ones. None without permutations.
+            and that of maps that minimize the soft error on large ones. None without a permutation test of these.
         permutations_for: Estimator that the permutation test is made with; None without permutations.
         permutations_by: How labels moved inside a group of several classes: `shuffle` or `shifts`.
         is_ordered: True if neighbors in groups of several classes are alike, so that `shuffle` gives p-values that are
@@ -172,8 +173,8 @@ class Discrepancy:
         seed: Seed of every random draw.
         seconds: Wall time by stage, in seconds.
         held_out_confusion: Mean number of tested samples per split by label (rows) and prediction (columns), shape
-            (K, K), for the maps of the best estimator. A multi-label sample is shared among the rows of its labels.
-            None if no sample could be tested. It is not part of the record.
+            (K, K), for the maps of the search. A multi-label sample is shared among the rows of its labels. None if the
+            search was not tested. It is not part of the record.
         tested_samples: The samples and their errors. They are not part of the record; `--out` writes them to
             samples.npz.
     """

@@ -266,10 +266,11 @@ def failure_messages(ranking: Ranking) -> list[str]:
     for (name, reason), *others in failures.values():
         more = f" and {len(others)} more" if others else ""
         messages.append(f"{name}{more}: {reason}")
-    for row, reason in zip(ranking.rows, ranking.pilot.table.reasons if ranking.pilot else (), strict=False):
-        if reason:
-            messages.append(f"{row.name} was not {'fitted' if row.kind == BASELINE else 'fine-tuned'}: {reason}")
-    return messages
+    for pilot in ranking.pilot.rounds if ranking.pilot else ():
+        for row, reason in zip(ranking.rows, pilot.table.reasons, strict=True):
+            if reason:
+                messages.append(f"{row.name} was not {'fitted' if row.kind == BASELINE else 'fine-tuned'}: {reason}")
+    return list(dict.fromkeys(messages))
 
 
 DIGITS = 4

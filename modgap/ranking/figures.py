@@ -341,9 +341,11 @@ def ranking_caption(ranking: Ranking) -> str:
     score = shown_score(ranking.deciding_table.name)
     by_sample = ranking.deciding_table.by_sample
     origin = "paired errors of the samples" if by_sample else f"{ranking.request.resamples} subsamples"
+    has_intervals = np.isfinite(ranking.deciding_table.standings.intervals).any()
+    lines = f" Lines are 95 % intervals from {origin}." if has_intervals else ""
     sentences = [
         f"{len(sources):,} sources ranked by {score_label(score.name)}{samples}: {score.title} ({score.direction}).",
-        f"Blue circles are pretrained sources. Lines are 95 % intervals from {origin}.",
+        f"Blue circles are pretrained sources.{lines}",
         "An open circle marks a source that is not significantly better than its random-weights control.",
     ]
     if len(controls):

@@ -109,6 +109,8 @@ def _cheap(request: RankRequest, size: int) -> RankRequest:
         report_details=False,
         layers=None,
         pilot=0,
+        pilot_epochs=None,
+        minutes=None,
     )
 
 

@@ -274,6 +274,7 @@ def _rank_command(ranking: Ranking, option: str, value: int | None) -> tuple[str
         "--splits": request.errors.splits if request.errors.splits != DEFAULT_ERRORS.splits else None,
         "--per-class": request.errors.per_class,
         "--seed": samples.seed or None,
+        "--head": request.head if request.head != RankRequest.head else None,
         "--resamples": None if request.resamples == RankRequest.resamples else request.resamples,
         "--baselines": None if request.baselines == RankRequest.baselines else request.baselines,
     }

@@ -103,9 +103,10 @@ class LayersJob:
             setup = set_up_inference(handle, target, replace(request, compared=2), content)
             names = _run_layers(setup, request, content)
             store(LAYERS_KIND, key, CacheEntry({}, {"layers": list(names)}))
-        chosen = tuple(self.numbers) or tuple(range(1, len(names) + 1))
-        if chosen[-1] > len(names):
-            raise InputError(f"The source has {len(names)} layers, and layer {chosen[-1]} was requested.")
+        if self.numbers and self.numbers[-1] > len(names):
+            raise InputError(f"The source has {len(names)} layers, and layer {self.numbers[-1]} was requested.")
+        # The last layer is among them, because the others are compared with it.
+        chosen = tuple(sorted({*self.numbers, len(names)})) if self.numbers else tuple(range(1, len(names) + 1))
         picked = tuple(names[number - 1] for number in chosen)
         keys = tuple(_layer_key(content, layer) for layer in picked)
         return LayerCurve(self.source, chosen, picked, len(names)), keys, is_cached

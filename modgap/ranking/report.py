@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from modgap.answers.figures.files import ResultFigure
 
-RECORD = "ranking.json"
+RECORD, MATRIX_RECORD = "ranking.json", "matrix.json"
+"""Records of a ranking, and of rankings of several targets."""
 SCHEMA = 2
 LIBRARIES = ("torch", "timm", "transformers", "numpy", "scipy", "scikit-learn", "openTSNE")
 """Libraries whose versions are recorded."""
@@ -249,6 +250,9 @@ class RankingResult(Plotted, Ranking):
         """
         record = with_digest(format_json(self.to_dict()))
         with writing(folder):
+            # Files of an earlier result would be read as parts of this one.
+            for name in (SAMPLES_FILE, MATRIX_RECORD):
+                (folder / name).unlink(missing_ok=True)
             written = write_texts(folder, {"ranking.csv": to_csv(self), RECORD: record})
             if self.samples:
                 write_sample_file(folder / SAMPLES_FILE, self.samples)

@@ -120,10 +120,11 @@ class RankRequest:
             score.
         pilot_epochs: Epochs of one fine-tuning at one rate: 1, 3 or 10. None for 3 with `ALL`, and for ten epochs at
             three rates otherwise.
-        minutes: Minutes within which pilots of `ALL` may begin: of as many sources as the time suffices for, and then
-            at three rates of the first of them. None for few epochs of all sources alone.
+        minutes: Minutes within which pilots of `ALL` are expected to end: of at least two sources, of as many more as
+            there is time for, and then at three rates of those that may be the best. None for few epochs of all sources
+            alone.
         history: True to let the errors of the same sources on earlier targets decide too, and to add those of the
-            pilots to the user's history. Naming the score to rank by excludes it.
+            pilots to the user's history. Naming the score to rank by, or a weighting, excludes it.
     """
 
     scores: tuple[str, ...] = ()
@@ -298,11 +299,11 @@ class Choice:
     """Probabilities and expected errors of the sources of a ranking, given a history and pilots.
 
     Attributes:
-        told: Forecasts of the errors of the sources that could be run.
+        told: Forecasts of the errors of the sources that could be run, and whose pilots did not fail.
         rows: Index of each of them among the rows of the ranking.
         table: The expected errors by which the sources are ordered, or their probabilities of being the best one where
-            the errors of the history were measured in another setup. None if the history is too short, and pilots at
-            three rates decide.
+            the errors of the history were measured in another setup, or are too few. None if the history is too short,
+            and pilots at three rates decide.
         labeled: Number of labeled samples of the fine-tuning whose errors are expected.
         more: How many of the first sources could be fine-tuned at three rates next, and about how many seconds that
             takes; zeros if none or if it is not known.

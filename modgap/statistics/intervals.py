@@ -296,8 +296,10 @@ def mean_and_contributions(errors: SampleErrors) -> tuple[float, np.ndarray]:
         1985.
     """
     tested = errors.tested
-    weights = errors.weights[tested] / errors.weights[tested].sum()
     values = errors.errors[tested]
+    if not values.size:
+        return float("nan"), np.zeros(0)
+    weights = errors.weights[tested] / errors.weights[tested].sum()
     units, strata, shares, cells_of_samples = _cells(errors)
     sums = np.bincount(cells_of_samples, weights * values)
     totals = np.bincount(strata, shares)[strata]

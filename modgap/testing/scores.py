@@ -46,8 +46,8 @@ def check_score(score: str | Score) -> None:
             _check_values(score, task, outputs)
         if score.errors is not None and task in score.error_tasks:
             _check_errors(score, task, outputs)
-        reachable = score.compute is not None or task in score.error_tasks
-        assert reachable, f"{score.name} computes nothing for {task} targets. It needs compute, or errors."
+        reachable = score.compute if task not in score.error_tasks else score.errors
+        assert reachable is not None, f"{score.name} computes nothing for {task} targets. It needs compute, or errors."
 
 
 def _outputs(task: str) -> SourceOutputs:

@@ -20,6 +20,8 @@ from modgap.ranking.comparison.error_table import (
     ErrorTable,
     read_error_file,
 )
+from modgap.ranking.score import ERROR_RATE
+from modgap.ranking.scores import get_score, score_names
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, numbered_sample_file, read_sample_file
 from modgap.storage.digests import FILES, check_named_file, warn_without_digests
@@ -395,8 +397,8 @@ def read_folder(folder: Path) -> list[ErrorTable]:
                 f"{path} is incomplete or damaged ({error!r}). Run the command that wrote it again."
             ) from error
     raise InputError(
-        f"There are no results in {folder}. Pass a folder that modgap discrepancy, distortion, train or rank wrote "
-        "with `out`."
+        f"There are no results in {folder}. Pass a folder that modgap discrepancy, distortion, train, "
+        "transfer or rank wrote with `out`."
     )
 
 
@@ -510,12 +512,17 @@ def _read_ranking(record: Record, folder: Path) -> list[ErrorTable]:
             f"compared sample by sample. Rank by such an error: {command}"
         )
     samples = read_samples(folder, command)
-    values = np.concatenate([errors.errors for errors in samples.errors.values()])
-    bounded = bool(((values >= 0) & (values <= 1)).all())
+    if record["by"] in score_names():
+        bounded = get_score(record["by"]).bounds == ERROR_RATE
+    else:
+        values = np.concatenate([errors.errors for errors in samples.errors.values()])
+        bounded = bool(((values >= 0) & (values <= 1)).all())
     # A score of which higher values are better is minus its errors.
     score = record["score_descriptions"][record["by"]]
     metric = f"minus {score['label']}" if score["higher_is_better"] else str(score["label"])
-    return [ErrorTable(str(folder), RANKING, name, samples, metric, bounded)]
+    rows = record.get("sources") or [{}]
+    data = rows[0].get("provenance", {}).get("target")
+    return [ErrorTable(str(folder), RANKING, name, samples, metric, bounded, data=data)]
 
 
 def read_samples(folder: Path, command: str, name: str = SAMPLES_FILE) -> SampleFile:

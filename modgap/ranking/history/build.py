@@ -463,7 +463,7 @@ def run_build(
         progress: Called with the name of the stage and the share of its work done since the last call.
 
     Raises:
-        UsageError: If the hours are not positive.
+        UsageError: If the hours are less than one second.
     """
     if hours is not None and not hours >= FEWEST_HOURS:
         raise UsageError(f"`hours` is {hours:g}, but it must be at least one second.")

@@ -251,6 +251,9 @@ def history_table(lines: Sequence[HistoryLine], setup: Setup, without: Iterable[
         lines: The lines.
         setup: The setup, of which the size of the input may differ, as it belongs to the source.
         without: Keys of targets that are left out: their checksums, or names without one.
+
+    Raises:
+        InputError: If there are too many targets, or pairs of source and target.
     """
     left_out = set(without)
     # Lines without a checksum are about the target of this name.

@@ -99,5 +99,5 @@ def cached_sketch(fingerprint: dict[str, Any], samples: Samples) -> TargetSketch
 
 
 def matching_targets(sketch: TargetSketch, others: Mapping[str, TargetSketch]) -> set[str]:
-    """Return the names of the sketches of which more than 5 % of the samples are those of a target."""
+    """Return the names of the sketches that share more than 5 % of the samples of the smaller one with a target."""
     return {name for name, other in others.items() if sketch.overlap(other) > SAME}

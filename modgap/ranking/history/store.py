@@ -143,12 +143,14 @@ def recognize_targets(more: History, known: History) -> History:
         InputError: If two names are one target, with different errors of one source.
     """
     names = {line.target for line in known.lines}
+    known_names = unique_names(((line.target_digest, line.classes), line.target) for line in known.lines)
     own_names = unique_names((_plain(name, "-"), name) for name in names)
     lines, origins = [], dict[tuple[Any, ...], tuple[str, float]]()
     for line in more.lines:
         name = line.target
         if line.target_digest:
-            name = _shipped_names().get((line.target_digest, line.classes), name)
+            key = line.target_digest, line.classes
+            name = _shipped_names().get(key) or known_names.get(key, name)
         elif name not in names and name not in manifest_names():
             name = _packaged_names().get(_plain(name)) or own_names.get(_plain(name, "-"), name)
         lines.append(replace(line, target=name))
@@ -238,7 +240,8 @@ def _checking() -> Iterator[None]:
 def lines_of_ranking(record: Mapping[str, Any]) -> list[HistoryLine]:
     """Return a line for each source that a ranking fine-tuned shortly; none without such errors."""
     target, pilot = record.get("target"), record.get("pilot")
-    if not target or target["task"] != "classification":
+    if not target or target["task"] != "classification" or (record["request"].get("errors") or {}).get("weight"):
+        # Errors of other weights are others.
         return []
     lines: list[HistoryLine] = []
     for of_round in filter(None, (pilot, pilot and pilot.get("other"))):
@@ -282,10 +285,15 @@ def remember_pilots(record: Mapping[str, Any], sketch: TargetSketch) -> None:
             _add(lines_of_ranking(record), sketch)
 
 
-def remember_run(record: Mapping[str, Any], target: TargetRequest) -> None:
-    """Add the errors of a finished training to the history of the user; where that fails, a warning says so."""
+def remember_run(record: Mapping[str, Any], target: TargetRequest, weights: str | None) -> None:
+    """Add the errors of a finished training to the history of the user; where that fails, a warning says so.
+
+    A history knows a source by its name, so a training of other `weights` than the source's own adds nothing.
+    """
     with _warning_unless_added():
-        if not keeps_nothing() and (lines := lines_of_run({**record, "target": target.absolute().name})):
+        if keeps_nothing() or weights is not None:
+            return
+        if lines := lines_of_run({**record, "target": target.absolute().name}):
             opened = target.open()
             _add(lines, cached_sketch(opened.fingerprint, opened.read().samples))
 
@@ -305,6 +313,9 @@ def lines_of_run(record: Mapping[str, Any]) -> list[HistoryLine]:
     """Return the line of a training of all weights, or of random ones; none of other runs."""
     result, name = record.get("result"), ERROR_OF_METHOD.get(record["method"])
     if not name or not result or result["metric"] != "0-1 error %" or result["test"] is None or not record["source"]:
+        return []
+    if record["protocol"] == "orca":
+        # The test samples chose the epoch.
         return []
     samples, recipe = record["samples"], record["recipe"]["stage2"]
     swept = (record.get("sweep") or {}).get("values", {}).get("stage2.learning_rate")

@@ -16,7 +16,9 @@ from modgap.answers.latex import latex_table
 from modgap.ranking.matrix.answer import cell_text, judge_matrix, matrix_answer, measure_label, score_note
 from modgap.ranking.matrix.over_targets import compare_over_targets, ranks_of
 from modgap.ranking.matrix.result import Matrix, Measure, Row, Standing
+from modgap.ranking.report import RECORD as RANKING_RECORD
 from modgap.ranking.report import RankingResult
+from modgap.statistics.sample_file import SAMPLES_FILE
 from modgap.storage.algorithms import installed_version
 from modgap.storage.atomic_files import write_texts, writing
 from modgap.storage.json_records import format_json, plain_values, with_digest
@@ -160,6 +162,9 @@ def write_results(matrix: MatrixResult, targets: Sequence[str], folder: Path) ->
     """
     record = with_digest(format_json(matrix.to_dict()))
     with writing(folder):
+        # Files of an earlier ranking of one target would be read as parts of this one.
+        for name in (SAMPLES_FILE, RANKING_RECORD):
+            (folder / name).unlink(missing_ok=True)
         written = write_texts(folder, {RECORD: record, "matrix.csv": to_csv(matrix), "matrix.tex": to_latex(matrix)})
         for number, target in enumerate(targets, start=1):
             if target not in matrix.rankings:

@@ -88,7 +88,7 @@ def rank_targets(
         rankings: dict[str, RankingResult] = {}
         for plan in plans:
             try:
-                _rank_row_results(plan, results, rankings)
+                _rank_row_results(plan, request.by, results, rankings)
             except InputError as error:
                 unreadable[plan.target.name] = str(error)
             if progress:
@@ -158,17 +158,17 @@ def _failures(results: RowResults) -> list[str]:
     return [result.reason for result in failures if not result.is_result]
 
 
-def _rank_row_results(plan: RankPlan, results: RowResults, rankings: dict[str, RankingResult]) -> None:
+def _rank_row_results(plan: RankPlan, by: str | None, results: RowResults, rankings: dict[str, RankingResult]) -> None:
     """Add the ranking of a target's rows that have scores, if any source is among them.
 
-    The controls are named, so that no others are added.
+    The controls are named, so that no others are added. A score `by` that the user names excludes the history.
     """
     target = plan.target.name
     names = [row.name for row in plan.rows if isinstance(results[target, row.name], bool)]
     if any(row.name in names for row in plan.rows if row.kind == SOURCE):
         # The baselines are those of the plan, of which fewer sources would allow fewer.
         baselines = ",".join(job.baseline for job in plan.baselines) or "none"
-        request = replace(plan.request, controls=False, report_details=False, baselines=baselines)
+        request = replace(plan.request, by=by, controls=False, report_details=False, baselines=baselines)
         ranking = rank(plan.target, names, request, Backend("cached"))
         request = replace(ranking.request, baselines=plan.request.baselines)
         # Its seconds are those of reading the cache, and would differ in each record.
