@@ -47,8 +47,8 @@ def get_reader_versions(name: str) -> dict[str, str]:
     targets.
     """
     versions: Callable[[], dict[str, str]] | None = getattr(_module(name), "renderer_versions", None)
-    entry = _plugins().get(name)
-    package = {} if entry is None else {f"reader {name}": describe_origin(entry)}
+    # A search for plug-ins reads the metadata of all packages.
+    package = {} if name in _built_in() else {f"reader {name}": describe_origin(_plugins()[name])}
     return package | ({} if versions is None else versions())
 
 
