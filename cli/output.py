@@ -218,7 +218,7 @@ def _console(width: int | None = None) -> "Console":
 
     # With NO_COLOR alone, rich would still print bold text.
     color_system: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
-    return Console(width=width, color_system=color_system, highlight=False, markup=False)
+    return Console(width=width, color_system=color_system, highlight=False, markup=False, emoji=False)
 
 
 def print_wide_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:

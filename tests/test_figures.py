@@ -379,6 +379,10 @@ def test_results_are_drawn_with_their_controls_in_one_figure():
     several = modgap.plot_discrepancies([*one, *other, control])
     assert len(several.axes) == 2
     assert "Lower error than one random initialization for 1 of 1 pairs" in all_text(several).replace("\n", " ")
+    # From four sources on it is a table of differences, in which a cell without a control has a dash.
+    more = [target_report(0.4, target=name, source=source) for source in ("c", "d") for name in ("t0", "t1")]
+    table = modgap.plot_discrepancies([*one, *other, *more, control])
+    assert "\N{EN DASH}" in all_text(table).split()
     alone = modgap.plot_discrepancies([control])
     assert "Held-out error of the best map of random:a" in all_text(alone)
 

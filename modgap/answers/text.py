@@ -77,6 +77,12 @@ def format_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     stream = io.StringIO()
     # In a notebook, rich would display the table, too.
-    options: dict[str, Any] = {"highlight": False, "markup": False, "color_system": None, "force_jupyter": False}
+    options: dict[str, Any] = {
+        "highlight": False,
+        "markup": False,
+        "emoji": False,
+        "color_system": None,
+        "force_jupyter": False,
+    }
     Console(file=stream, width=UNLIMITED_WIDTH, **options).print(build_table(columns, rows))
     return "\n".join(line.rstrip() for line in stream.getvalue().strip("\n").splitlines()).strip("\n")

@@ -27,7 +27,7 @@ from modgap.answers.figures.style import (
     title_lines,
 )
 from modgap.answers.formatting import format_p_value, format_value
-from modgap.errors import InputError
+from modgap.errors import InputError, count
 from modgap.ranking.answer import first_ties, format_interval, format_score, pilots_in_order
 from modgap.ranking.check_sentences import format_chance, join_names, score_label, uncounted_pilots
 from modgap.ranking.checks import BASELINE_SCORES, CONTROL_WORSE, compare_baseline, control_index, sources_compared
@@ -190,7 +190,7 @@ def _draw_names(axes: "Axes", sources: pd.DataFrame, n_rows: int, points: float)
     names = fit_names(list(shown["name"]), "source", NAME_SPACE, 9, bold=True)
     write_names(axes, shown["row"] + 0.5, names, -points, bold=set(shown.index[shown["ties_with_first"]]), size=9)
     if n_rows < len(sources):
-        text = f"{len(sources) - n_rows:,} more sources"
+        text = count(len(sources) - n_rows, "more source")
         beside(axes, n_rows + 0.7, text, -points, size=9, style="italic", color=Ink.SECONDARY)
 
 
@@ -303,7 +303,12 @@ def figure_subtitle(ranking: Ranking, n_rows: int, n_sources: int, has_groups: b
     if has_groups:
         sentences.append("Bars join sources that are not significantly different.")
     if n_rows < n_sources:
-        sentences.append(f"Sources {n_rows + 1} to {n_sources:,} share one row.")
+        is_one = n_rows + 1 == n_sources
+        sentences.append(
+            f"Source {n_sources:,} has a row without its name."
+            if is_one
+            else f"Sources {n_rows + 1} to {n_sources:,} share one row."
+        )
     check = judge(ranking).check("baseline")
     if check and check.values["score"] != by:
         shown = {name: name_in_title(check.values[name], "source") for name in ("baseline", "best_source")}
@@ -386,7 +391,7 @@ def forecast_frame(ranking: Ranking) -> pd.DataFrame:
     assert choice is not None
     told = choice.told
     pilots = {
-        f"pilot, {one.epochs} epochs{' at three rates' if one.rates > 1 else ''}": one
+        f"pilot, {count(one.epochs, 'epoch')}{' at three rates' if one.rates > 1 else ''}": one
         for one in pilots_in_order(ranking)
     }
     marks = []

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap
 
@@ -51,9 +52,15 @@ def draw_grid(
     }
     annotations = False if texts is None else texts.to_numpy()
     seaborn.heatmap(values, cmap=colors, vmin=low, vmax=high, annot=annotations, fmt="", ax=ax, **style)
+    shown = values.notna().to_numpy()
     if bold is not None:
-        for text, is_bold in zip(ax.texts, bold.to_numpy().ravel(), strict=True):
+        # Cells without a value have no text.
+        for text, is_bold in zip(ax.texts, bold.to_numpy()[shown], strict=True):
             text.set(weight="bold" if is_bold else "normal")
+    if texts is not None:
+        for row, column in zip(*np.nonzero(~shown), strict=True):
+            middle = (column + 0.5, row + 0.5)
+            ax.text(*middle, texts.iat[row, column], ha="center", va="center", **style["annot_kws"])
     ax.set(xlabel="", ylabel="")
     ax.tick_params(labelsize=8, length=0, labelrotation=0, axis="y")
     ax.tick_params(labelsize=8, length=0, labelrotation=90 if names_above is None else names_above, axis="x")

@@ -25,7 +25,7 @@ def render_discrepancy(record: Record) -> str:
     Returns:
         The HTML text. It loads nothing from outside.
     """
-    summary = f"{len(record['estimates'])} estimators, {sum(record['seconds'].values()):.1f} s"
+    summary = f"{count(len(record['estimates']), 'estimator')}, {sum(record['seconds'].values()):.1f} s"
     definitions = [
         (
             "Discrepancy",

@@ -27,7 +27,7 @@ function isShown(row) {
   const [inputs, weights] = [checkedKinds("input"), checkedKinds("weights")];
   const [low, high] = (byId("size")?.value || "0 Infinity").split(" ").map(Number);
   const text = byId("filter").value.trim().toLowerCase();
-  if (byId("size")?.value && !(entry.parameters >= low && entry.parameters < high)) return false;
+  if (byId("size")?.value && (entry.parameters === null || !(entry.parameters >= low && entry.parameters < high))) return false;
   if (inputs && !inputs.includes(entry.input)) return false;
   return (!weights || weights.includes(entry.kind)) && entry.name.toLowerCase().includes(text);
 }
@@ -179,7 +179,9 @@ function latexTable() {
   const lines = shownTable().map((row) => {
     const values = state.targets.map((target) => {
       const text = value(row, target) === null ? "" : latexCell(value(row, target));
-      return data.measures[state.measure].best[row][target] && text ? `\\textbf{${text}}` : text;
+      const isBest = data.measures[state.measure].best[row][target] && text;
+      // \textbf does not reach into mathematics.
+      return isBest ? `$\\mathbf{${text.slice(1, -1)}}$` : text;
     });
     const [mean, letters] = standing(row);
     return [latexCell(data.rows[row].name), mean === "" ? "" : mean.toFixed(1), letters, ...values].join(" & ") + " \\\\";

@@ -86,7 +86,7 @@ def comparison_figure(comparison: Comparison, ax: "Axes | None" = None) -> "Figu
     names = fit_names([visible_name(name) for name in means["name"]], "system", NAME_SPACE, 9, bold=True)
     write_names(axes, means["y"], names, -points, bold={0}, size=9)
     sign = "+" if comparison.over_targets else ""
-    texts = [f"{sign}{format_value(value)}" for value in means["value"]]
+    texts = [f"{sign}{format_value(value or 0.0)}" for value in means["value"]]
     if comparison.over_targets:
         texts[0] = "lowest"
     write_names(axes, means["y"][1:], texts[1:], 8, right=True, size=9, color=Ink.TEXT)

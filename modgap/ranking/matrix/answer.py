@@ -181,7 +181,7 @@ def headline(verdict: MatrixVerdict) -> str:
     if verdict.choice == NONE:
         return "No source has a value."
     if verdict.help.get(NO, 0) == verdict.targets:
-        return "By the score, random weights are better on every target: compare with models trained from scratch."
+        return "Random weights or a baseline of the field are better on every target: compare with these first."
     first = join_names(verdict.first)
     if verdict.choice == SINGLE:
         return f"{first} is the only source."
