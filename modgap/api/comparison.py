@@ -29,8 +29,8 @@ def compare(*results: Any, estimator: str | None = None, groups: Any = None) -> 
         results: What to compare, of one or several targets:
 
             - paths of folders that `modgap discrepancy`, `distortion`, `train`, `transfer` or `rank` wrote with
-            `--out`,
-              or of CSV files of errors by sample; `NAME=PATH` names the system of a folder, or the target of a file;
+              `--out`, or of CSV files of errors by sample; `NAME=PATH` names the system of a folder, or the target of
+              a file;
             - results of `modgap.measure` or `modgap.estimate`, and runs of `modgap.train`;
             - mappings of the errors (N,) of each system on the samples of a target, where pandas series are aligned by
               their index, and arrays belong together by position;
