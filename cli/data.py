@@ -127,13 +127,11 @@ def _summary(manifest: "Manifest", folder: Path) -> str:
 
 
 def _print_plan(manifest: "Manifest", plan: "FetchPlan") -> None:
-    from modgap.targets.download.data_directory import find_target_files
+    from modgap.targets.download.fetch import find_present_files
 
     if not plan.items:
         try:
-            # Files of Python packages and of the operating system do not depend on the data directory.
-            uses_data_dir = any(not file.package and not file.folder for file in manifest.files)
-            find_target_files(manifest, data_dir=plan.data_dir if uses_data_dir else None)
+            find_present_files(manifest, plan.data_dir)
         except InputError as error:
             print_text(str(error))
         else:

@@ -334,14 +334,10 @@ def _with_control(
         logits: Logits of the source.
         control_logits: Logits of each control, for the same samples in the same order.
         options: Keyword arguments of `modgap.discrepancy.estimate` with which the result was estimated.
-
-    Raises:
-        UsageError: If the result has no held-out errors.
     """
-    tested = result.result.tested_samples
-    estimator = result.result.best_estimator
-    if tested is None or estimator not in tested.errors:
-        raise UsageError("`control` needs held-out errors. Use `estimators` search or soft, and `splits=1` or more.")
+    tested, estimator = result.result.tested_samples, result.result.best_estimator
+    assert tested is not None
+    assert estimator is not None
     chosen = {name: options[name] for name in ("weight", "splits", "per_class", "seed", "threads") if name in options}
     merged = groups_with_copies(logits.logits, logits.labels, logits.groups).merged_groups
     # The search of the source starts from the soft maps if there are any. The search of a control has to do the same.

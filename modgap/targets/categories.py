@@ -5,10 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from modgap.labels.written_names import parse_number
-from modgap.targets.data_frames import list_names
+from modgap.targets.data_frames import is_nested, list_names
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -28,7 +26,7 @@ def category_columns(frame: "DataFrame", names: Sequence[object]) -> list[object
 
 
 def _is_category(column: "Series[str]") -> bool:
-    if column.map(lambda value: isinstance(value, list | tuple | dict | set | np.ndarray)).any():
+    if is_nested(column).any():
         return False
     values = _texts(column).dropna().unique()
     are_few = 0 < len(values) <= min(MOST_CATEGORIES, len(column) / 2)

@@ -339,15 +339,20 @@ def _without_row_numbers(path: Path, encoding: str, options: dict[str, Any]) -> 
     return frame.reset_index(drop=True)
 
 
+def is_nested(column: "Column") -> "Column":
+    """Return for each value of a column of a Parquet file whether it is a list or a record."""
+    return column.map(lambda value: isinstance(value, list | tuple | dict | set | np.ndarray))
+
+
 def check_single_values(column: "Column") -> None:
     """Raise if a column of a Parquet file, whose values are labels or groups, has lists or records in its rows.
 
     Raises:
         InputError: When it has some.
     """
-    is_nested = column.map(lambda value: isinstance(value, list | tuple | dict | set | np.ndarray))
-    if is_nested.any():
-        value = str(column[is_nested].iloc[0])[:MAX_CHARACTERS]
+    nested = is_nested(column)
+    if nested.any():
+        value = str(column[nested].iloc[0])[:MAX_CHARACTERS]
         raise InputError(
             f"The column {str(column.name)!r} has lists or records, such as {value}. Expected one text or number in "
             "each row."

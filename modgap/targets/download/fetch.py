@@ -199,6 +199,17 @@ def _state(download: Download, name: str, record: str, data_dir: Path, expected:
     return "files present" if download.unpack and complete and archive is None else "missing"
 
 
+def find_present_files(manifest: Manifest, data_dir: Path) -> None:
+    """Raise if a file of a target without downloads is absent.
+
+    Raises:
+        InputError: When there is one; the message says how to get it.
+    """
+    # Files of Python packages and of the operating system do not depend on the data directory.
+    uses_data_dir = any(not file.package and not file.folder for file in manifest.files)
+    find_target_files(manifest, data_dir=data_dir if uses_data_dir else None)
+
+
 def fetch(
     manifest: Manifest,
     data_dir: Path,
@@ -230,9 +241,7 @@ def fetch(
             small.
     """
     if not manifest.downloads and not manifest.artifact:
-        # Files of Python packages and of the operating system do not depend on the data directory.
-        uses_data_dir = any(not file.package and not file.folder for file in manifest.files)
-        find_target_files(manifest, data_dir=data_dir if uses_data_dir else None)
+        find_present_files(manifest, data_dir)
         _record_manual_files(manifest, data_dir)
         return plan_fetch(manifest, data_dir)
     with one_process_at_a_time(data_dir / RECORDS_FOLDER / "fetch.lock", f"fetching {manifest.name}"):
