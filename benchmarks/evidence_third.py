@@ -22,7 +22,6 @@ on the machine: `python benchmarks/whole_transfer.py run --judging`.
 
 import argparse
 import functools
-import itertools
 import os
 import time
 from collections import Counter
@@ -43,14 +42,12 @@ from evidence.third_jobs import (
     history_pairs,
     models_design,
     training_jobs,
-    transfer_targets,
     work,
 )
 from evidence.third_power import HEADS, power_rows
 from matplotlib.figure import Figure
 from result_log import ResultLog
-from whole_transfer import STRATEGIES, errors_frame
-from whole_transfer import Job as TransferJob
+from whole_transfer import errors_frame, has_transfers
 
 import modgap
 from modgap.cli.output import print_table
@@ -117,22 +114,27 @@ def run(part: Part, log: ResultLog, workers: int) -> None:
 
 
 def answers(folder: Path) -> Iterator[PrintedTable]:
-    """Yield the tables of the four questions, each as soon as all of its jobs are done."""
+    """Yield the tables of the four questions, each as soon as all of its jobs are done.
+
+    The choice among sources needs the history, and the cross-validated errors of their probes; the models need the
+    fine-tuning of the constant source.
+    """
     logs = _logs(folder)
-    if _is_done("choice", logs):
+    has_models = _is_done("choice", logs) and _is_done("models", logs)
+    if has_models and _is_done("history", logs):
         table = _choice_table(logs)
         regrets = third_choice.judged_regrets(table)
         yield third_choice.choice_answer(regrets, "all sources")
         yield third_choice.choice_answer(third_choice.of_constant(regrets, table), "all sources, without texts")
         yield third_choice.choice_answer(third_choice.judged_pool_regrets(table), "five sources, the mean over pools")
-    if _is_done("models", logs):
+    if has_models:
         results = logs["models"].results()
         yield third_models.baseline_answer(results, logs["choice"])
         yield third_models.foresight_answer(results, logs["choice"])
         yield third_models.model_answer(results, logs["choice"])
         yield third_models.model_answer(results, logs["choice"], with_constant=False)
         yield third_models.other_answer(results)
-    if _has_transfers(logs):
+    if has_transfers(logs["transfer"]):
         yield third_models.transfer_answer(errors_frame(logs["transfer"].results()))
     if _is_done("methods", logs):
         frame = third_ratios.runs_frame(logs["methods"])
@@ -144,12 +146,14 @@ def answers(folder: Path) -> Iterator[PrintedTable]:
 def figures(folder: Path) -> Iterator[tuple[str, Figure]]:
     """Yield the name and the figure of each question, as soon as all of its jobs are done."""
     logs = _logs(folder)
-    if _is_done("choice", logs):
-        yield "evidence-choice", third_figures.choice_figure(third_choice.judged_regrets(_choice_table(logs)))
-    if _is_done("models", logs):
+    has_models = _is_done("choice", logs) and _is_done("models", logs)
+    if has_models and _is_done("history", logs):
+        table = _choice_table(logs)
+        yield "evidence-choice", third_figures.choice_figure(third_choice.judged_regrets(table), table)
+    if has_models:
         chosen = third_models.chosen_table(logs["models"].results(), third_models.LARGEST, logs["choice"])
         yield "evidence-baselines", third_figures.baseline_figure(chosen)
-    if _has_transfers(logs):
+    if has_transfers(logs["transfer"]):
         yield "evidence-transfers", third_figures.transfer_figure(errors_frame(logs["transfer"].results()))
     if _is_done("methods", logs):
         yield "evidence-methods", third_figures.method_figure(third_ratios.runs_frame(logs["methods"]))
@@ -162,10 +166,6 @@ def _logs(folder: Path) -> dict[str, ResultLog]:
 def _choice_table(logs: Mapping[str, ResultLog]) -> Table:
     earlier = [ResultLog(RANKING), logs["history"]]
     return third_choice.error_table([*earlier, logs["choice"]], logs["models"].results())
-
-
-def _has_transfers(logs: Mapping[str, ResultLog]) -> bool:
-    return all(logs["transfer"].get(TransferJob(*pair)) for pair in itertools.product(transfer_targets(), STRATEGIES))
 
 
 def _is_done(part: str, logs: Mapping[str, ResultLog]) -> bool:

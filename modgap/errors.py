@@ -14,6 +14,7 @@ __all__ = [
     "InputError",
     "Progress",
     "UsageError",
+    "can_be_typed",
     "check_maximum",
     "check_minimum",
     "count",
@@ -192,22 +193,32 @@ def count(number: int, singular: str, plural: str | None = None) -> str:
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
-def visible_name(name: str, longest: int = LONGEST_NAME) -> str:
+def visible_name(name: str, longest: int | None = LONGEST_NAME) -> str:
     """Return a name that is safe to show: hidden characters as their numbers, and long names shortened in the middle.
 
     Args:
         name: Name that comes from a user or a model hub.
-        longest: Largest number of characters.
+        longest: Largest number of characters. None for all of them.
 
     Example:
         >>> visible_name("vit" + chr(0x202E) + "b"), visible_name("abcdefghij", 7)
         ('vit‹U+202E›b', 'abc…hij')
     """
     shown = "".join(_visible_character(character) for character in name)
-    if len(shown) <= longest:
+    if longest is None or len(shown) <= longest:
         return shown
     kept = longest - 1
     return f"{shown[: kept - kept // 2]}…{shown[len(shown) - kept // 2 :]}"
+
+
+def can_be_typed(*texts: str) -> bool:
+    """Return True if texts have no hidden characters, so that a command with them can be copied as it is shown.
+
+    Example:
+        >>> can_be_typed("runs/a b", "x" * 200), can_be_typed("vit" + chr(0x202E) + "b")
+        (True, False)
+    """
+    return all(visible_name(text, None) == text for text in texts)
 
 
 def printable(text: str, *, lines: bool = False) -> str:

@@ -87,6 +87,8 @@ def test_without_a_control_the_next_step_is_the_same_samples_with_one(record):
     again["provenance"] = {**record["provenance"], "head": {"surrogate": "digits"}}
     assert "--target photos --head probe:digits --split train" in page_text(again)
     assert "--weight classes --per-class 5 --seed 3 --control" in page_text(again)
+    again["provenance"]["options"] = {"pseudo_classes": "4", "representation": "fold"}
+    assert "--pseudo-classes 4 --representation fold --split train" in page_text(again)
     trained = {**record["provenance"]["embedding"], "embedder": "trained"}
     for unknown in ({"target": "a.csv"}, {"provenance": {**record["provenance"], "embedding": trained}}):
         text = page_text({**record, **unknown})

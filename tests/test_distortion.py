@@ -347,6 +347,33 @@ def test_answer_says_whether_knowledge_was_lost(measured):
         assert answer_for(*differences).startswith("No significant loss of source knowledge was measured.")
 
 
+def test_training_from_scratch_loses_no_source_knowledge(measured):
+    (result,), request = measured
+    untouched, trained = result.encoders[:2]
+    worse = dataclasses.replace(trained.difference, value=0.4, interval=(0.3, 0.5), p_value=1e-6)
+    run = dataclasses.replace(trained.encoder.run, record={**trained.encoder.run.record, "method": "scratch"})
+    scratch = dataclasses.replace(trained, difference=worse, encoder=dataclasses.replace(trained.encoder, run=run))
+    tuned = dataclasses.replace(trained, difference=dataclasses.replace(worse, value=0.0, p_value=1.0))
+
+    def answer(*encoders):
+        surrogate = dataclasses.replace(result, encoders=(untouched, *encoders))
+        return " ".join(DistortionResult(VIT, (surrogate,), request, 1.0).answer.sentences)
+
+    assert answer(scratch).startswith("No run that starts from the source was measured")
+    both = answer(scratch, tuned)
+    assert both.startswith("No significant loss of source knowledge was measured.")
+    assert "0 of 1 comparison with the untouched encoder" in both
+    assert "Runs from scratch have no source knowledge to lose" in both
+
+
+def test_figures_of_surrogates_of_the_same_name_have_different_files(measured):
+    (result,), request = measured
+    surrogates = [dataclasses.replace(result, name=name) for name in ("a/x.npz", "b/x.npz")]
+    names = [figure.name for figure in DistortionResult(VIT, tuple(surrogates), request, 1.0).figures()]
+    assert len(set(names)) == len(names)
+    assert {"probes-x", "probes-x-2"} <= set(names)
+
+
 def test_untouched_encoder_measured_twice_has_the_same_results(made):
     request = DistortionRequest(features=dataclasses.replace(BOTH, layers=(OUTPUT,)))
     (one,) = measure_distortion(VIT, [str(made[1])], [], request, others=[VIT])

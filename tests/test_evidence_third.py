@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from scipy import stats
+from sklearn.metrics import average_precision_score, label_ranking_average_precision_score
 
+from modgap.targets.output import Output
 from tests.figure_checks import intervals
 
 TRUTH = Path(__file__).parent.parent / "benchmarks" / "truth"
@@ -121,6 +124,44 @@ def test_no_job_runs_while_data_of_a_target_is_absent(import_benchmark, third, t
     with pytest.raises(SystemExit, match="no data of no-such-data"):
         module.run(module.Part(lambda _: jobs, jobs_module.work, "source"), log, workers=1)
     assert log.results() == []
+
+
+@pytest.mark.parametrize("done", [{"choice", "history"}, {"models", "history"}, {"history"}])
+def test_the_answers_of_parts_that_need_another_wait_for_it(import_benchmark, tmp_path, monkeypatch, done):
+    module = import_benchmark("evidence_third")
+    monkeypatch.setattr(module, "_is_done", lambda part, logs: part in done)
+    assert list(module.answers(tmp_path)) == list(module.figures(tmp_path)) == []
+
+
+def test_history_is_called_better_only_with_and_without_texts(import_benchmark, monkeypatch):
+    figures = import_benchmark("evidence.third_figures")
+    draws = np.random.default_rng(0)
+    regrets = {name: draws.uniform(9, 11, 12) for name in (figures.CONSTANT, figures.HISTORY.format(figures.SHORT))}
+    # History gains on the texts, which are the last four of the targets, alone.
+    regrets[figures.CONSTANT][8:] += 60
+
+    def title():
+        return figures.choice_figure(regrets, None).texts[0].get_text()
+
+    monkeypatch.setattr(figures, "of_constant", lambda regrets, table: regrets)
+    assert " is better than" in title().replace("\n", " ")
+    without = {name: np.where(np.arange(12) < 8, values, np.nan) for name, values in regrets.items()}
+    monkeypatch.setattr(figures, "of_constant", lambda regrets, table: without)
+    assert "not shown to be better" in title().replace("\n", " ")
+
+
+def test_the_error_of_several_labels_is_one_minus_mean_average_precision(import_benchmark):
+    jobs = import_benchmark("evidence.model_jobs")
+    y = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 1]])
+    scores = np.random.default_rng(0).normal(size=y.shape)
+    data = SimpleNamespace(
+        output=Output("multi-label", (3,)), ground_truth=lambda rows: (y[rows], None), groups=None, test=np.arange(4)
+    )
+    error, by_sample = jobs._test_error(SimpleNamespace(scores=lambda samples: scores), None, data)
+    assert error == pytest.approx(100 * (1 - average_precision_score(y, scores, average="macro")))
+    assert by_sample == pytest.approx(
+        [100 - 100 * label_ranking_average_precision_score(y[[k]], scores[[k]]) for k in range(4)], rel=1e-3
+    )
 
 
 def test_figures_draw_the_intervals_of_the_tables(import_benchmark):

@@ -239,6 +239,9 @@ def test_cached_results_need_no_device_and_what_is_absent_is_told(sources, tmp_p
     request = replace(SMALL, samples=replace(SMALL.samples, device="cuda:7"))
     matrix = rank_targets(targets_of_names(targets), [VIT, CNN], request, Backend("cached"))
     assert (matrix.missing, np.isfinite(matrix.values).all(), matrix.jobs) == (0, True, (0, 4, 0))
+    options = "--by knn --input-size 32 --resamples 0 --baselines none --no-controls --score knn"
+    assert " ".join(matrix.options) == options
+    assert matrix.to_dict()["options"] == list(matrix.options)
     alone = run(targets[:1], *arguments, "--cached", code=0).stdout
     assert "features: 0 computed, 2 from the cache" in alone
 

@@ -458,7 +458,11 @@ def test_the_folder_is_that_of_the_chosen_model(done, path, tmp_path):
     assert kinds == {*KINDS, "from scratch"}
     model = modgap.load_run(done.folder)
     assert model.predict(np.zeros((2, 2, 24), np.float32)).shape == (2,)
-    assert done.run.record["result"]["test"] == pytest.approx(record["tested"][0]["test"])
+    winner, *others = record["tested"]
+    assert done.run.record["result"]["test"] == pytest.approx(winner["test"])
+    for one in others:
+        # Both are in percent.
+        assert one["minus_chosen"]["value"] == pytest.approx(one["test"] - winner["test"])
     for one in record["tested"]:
         run = modgap.load_run(done.folder / "models" / one["folder"])
         assert run is not None

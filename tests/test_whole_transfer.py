@@ -1,5 +1,6 @@
 """The benchmark of whole transfers: what it keeps of a run, and the regrets that it reports."""
 
+import itertools
 import json
 
 import pytest
@@ -33,6 +34,41 @@ def test_regret_is_the_error_minus_the_lowest_of_all_strategies(benchmark, tmp_p
     assert ["a", "2", "2.00", "0.50", "1,500", "MB", "linear", "no"] in rows
     assert ["b,", "scratch:", "It", "was", "refused."] in rows
     assert benchmark.errors_frame(results).loc["c"].dropna().to_dict() == {"best baseline": 0.5}
+
+
+def test_nothing_is_told_of_judging_targets_before_all_strategies_have_run(benchmark, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "transfer_targets", lambda: ["a", "b"])
+    path = tmp_path / "lines.jsonl"
+    log = benchmark.ResultLog(path)
+    monkeypatch.setattr("sys.argv", ["whole_transfer", "report", "--judging", "--results", str(path)])
+    pairs = list(itertools.product("ab", benchmark.STRATEGIES))
+    for target, strategy in pairs:
+        with pytest.raises(SystemExit):
+            benchmark.main()
+        log.add(benchmark.Job(target, strategy), {"test": 12.25, "unit": "%", "seconds": 1.0})
+    assert "12.25" not in capsys.readouterr().out
+    benchmark.main()
+    assert "12.2" in capsys.readouterr().out
+
+
+def test_trainings_on_judging_targets_have_a_linear_decay_and_tell_no_error(benchmark, tmp_path, monkeypatch, capsys):
+    given = {}
+
+    def work(job, options, log):
+        given[job.strategy] = options
+        return {"test": 12.25, "seconds": 1.0}
+
+    monkeypatch.setattr(benchmark, "work", work)
+    monkeypatch.setattr(benchmark, "has_protocol", lambda: True)
+    monkeypatch.setattr(benchmark, "transfer_targets", lambda: ["a"])
+    arguments = ["whole_transfer", "run", "--judging", "--results", str(tmp_path / "lines.jsonl")]
+    monkeypatch.setattr("sys.argv", arguments)
+    benchmark.main()
+    assert {name for name, options in given.items() if "stage2.decay_epochs=10" in options} == {
+        "fine-tuning",
+        "scratch",
+    }
+    assert "12.25" not in capsys.readouterr().out
 
 
 @pytest.mark.long

@@ -181,11 +181,13 @@ def highest_end(errors: pd.DataFrame) -> float:
 
 
 def other_answer(results: Sequence[Mapping[str, Any]]) -> PrintedTable:
-    """Return the errors of the judging targets without one class a sample, in percent of the variance."""
+    """Return 1 - mean average precision in percent of the judging targets with several labels a sample."""
     chosen = chosen_models(in_order(results), LARGEST)
     others = sorted((set(all_judging_targets()) - set(judging_targets())) & set(chosen))
     rows = [[target, *_errors(chosen[target])] for target in others]
-    return PrintedTable("Errors of targets without classes, in percent of the variance", ["target", *PARTS], rows)
+    return PrintedTable(
+        "1 - mean average precision in percent, of targets with several labels a sample", ["target", *PARTS], rows
+    )
 
 
 def _errors(chosen: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -216,6 +216,11 @@ def measure(
         raise UsageError(f"`control` does not apply to {what}. Leave it out.")
     logits = _draw_per_group(source_logits(handle, data, request, progress, trained_embedder), per_group, seed)
     result = _estimate_from_logits(source, name, logits, estimators, progress, settings)
+    # Elsewhere the record has only what these options led to, of which the command cannot be made again.
+    named = {"weights": weights, "data_dir": data_dir, "pseudo_classes": pseudo_classes}
+    named |= {"representation": representation, "per_group": per_group, "dtype": None if dtype == "float32" else dtype}
+    given = {option: str(value) for option, value in named.items() if value is not None}
+    result = replace(result, provenance={**result.provenance, "options": given})
     tested = result.result.tested_samples
     if control and (tested is None or result.result.best_estimator not in tested.errors):
         log.warning(

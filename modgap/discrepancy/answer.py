@@ -20,7 +20,7 @@ from modgap.discrepancy.verdict import (
     majority_finding,
     verdict,
 )
-from modgap.errors import count, visible_name
+from modgap.errors import can_be_typed, count, visible_name
 from modgap.statistics.intervals import MIN_UNITS
 from modgap.storage.json_records import Record
 
@@ -100,6 +100,8 @@ def _control_command(record: Record) -> str:
     arguments = ["modgap", "discrepancy", "--source", record["source"], "--target", record["target"]]
     if isinstance(head, dict):
         arguments += ["--head", f"probe:{head['surrogate']}"]
+    for name, value in (provenance.get("options") or {}).items():
+        arguments += [f"--{name.replace('_', '-')}", str(value)]
     # Further options choose the same samples and splits.
     samples = provenance.get("samples") or {}
     if samples.get("split") not in (None, "all"):
@@ -115,7 +117,7 @@ def _control_command(record: Record) -> str:
         if record[name] != default:
             arguments += [f"--{name.replace('_', '-')}", str(record[name])]
     arguments.append("--control")
-    return shlex.join(arguments) if all(visible_name(text) == text for text in arguments) else ""
+    return shlex.join(arguments) if can_be_typed(*arguments) else ""
 
 
 def _sample_checks(record: Record, numbers: Evidence) -> Iterator[Verdict]:

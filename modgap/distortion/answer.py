@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Curve, Mark, Table, Verdict
 from modgap.answers.formatting import confidence_interval, format_interval, format_p_value, known_interval, p_value_text
-from modgap.distortion.grid import display_name, grid_cells
+from modgap.distortion.grid import display_name, grid_cells, starts_from_source
 from modgap.distortion.measurement import EncoderResult, SurrogateResult
 from modgap.distortion.probe_cross_validation import FewShotCurve
 from modgap.errors import count, visible_name
@@ -46,17 +46,20 @@ def _first_probe(encoder: Record) -> tuple[str, float, tuple[float, float] | Non
 
 def _findings(surrogates: Sequence[Record]) -> tuple[str, tuple[Verdict, ...]]:
     """Return the headline and the verdicts."""
-    trained = [(one, encoder) for one in surrogates for encoder in one["encoders"] if encoder["run"]]
-    trained = [(one, encoder) for one, encoder in trained if encoder["difference"]]
+    compared = [(one, encoder) for one in surrogates for encoder in one["encoders"] if encoder["run"]]
+    compared = [(one, encoder) for one, encoder in compared if encoder["difference"]]
+    trained = [(one, encoder) for one, encoder in compared if starts_from_source(encoder.get("method") or "")]
     if not trained:
         name, error, interval = _first_probe(surrogates[0]["encoders"][0])
+        first = visible_name(surrogates[0]["encoders"][0]["encoder"])
         text = (
-            f"No trained encoder was compared with the untouched one. The error of the {display_name(name)} probe of "
-            f"{visible_name(surrogates[0]['encoders'][0]['encoder'])} on {_surrogate_name(surrogates[0])} is "
-            f"{error:.3f}{confidence_interval(interval)}."
+            f"No fine-tuned encoder was compared with the untouched one. The error of the {display_name(name)} probe "
+            f"of {first} on {_surrogate_name(surrogates[0])} is {error:.3f}{confidence_interval(interval)}."
         )
-        verdict = Verdict(IS_SIGNIFICANT, "Not tested", INFO, f"{text} Pass the folder of a trained model to --run.")
-        return "No run was measured, so this does not show a loss.", (verdict,)
+        model = "model that starts from the source" if compared else "trained model"
+        verdict = Verdict(IS_SIGNIFICANT, "Not tested", INFO, f"{text} Pass the folder of a {model} to --run.")
+        runs = "run that starts from the source" if compared else "run"
+        return f"No {runs} was measured, so this does not show a loss.", (verdict,)
     differences = [encoder["difference"] for _, encoder in trained]
     # P-values are corrected for the number of comparisons. NaN stands for a comparison without a test.
     raw = [math.nan if one.get("p_value") is None else one["p_value"] for one in differences]
@@ -70,11 +73,12 @@ def _findings(surrogates: Sequence[Record]) -> tuple[str, tuple[Verdict, ...]]:
         headline = "Training loses source knowledge."
     elif losses:
         headline = f"Training loses source knowledge: {n_losses} of {n_compared} comparisons show a significant loss."
+    uncounted = " Runs from scratch have no source knowledge to lose, and do not count." if compared != trained else ""
     corrected = f", corrected by Holm for {n_tests} comparisons" if n_tests > 1 else ""
     text = (
         f"{n_losses} of {count(n_compared, 'comparison')} with the untouched encoder "
         f"{'shows' if n_compared == 1 else 'show'} a significantly higher probe error (paired over splits and samples "
-        f"or groups, at the 5 % level{corrected})."
+        f"or groups, at the 5 % level{corrected}).{uncounted}"
     )
     significance = Verdict(IS_SIGNIFICANT, *(("Yes", FAIL) if losses else ("Not shown", INFO)), text)
     number = max(losses or range(n_compared), key=lambda one: differences[one]["value"])

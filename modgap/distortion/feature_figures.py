@@ -27,7 +27,7 @@ from modgap.answers.figures.style import (
     text_width,
     wrap_text,
 )
-from modgap.distortion.grid import display_name
+from modgap.distortion.grid import display_name, starts_from_source
 from modgap.distortion.measurement import EncoderResult, SurrogateResult
 from modgap.probes.tsne_maps import MapQuality, TsneMap
 from modgap.storage.json_records import Record
@@ -284,7 +284,8 @@ def feature_figures(result: SurrogateResult) -> Iterator[ResultFigure]:
 
 def _similarity_title(result: SurrogateResult, grid: SimilarityGrid) -> str:
     """Return the lowest similarity of the fine-tuned encoders, in a sentence. Other sources do not count."""
-    tuned = {encoder.label for encoder in result.encoders if encoder.encoder.run is not None}
+    runs = [one for one in result.encoders if one.encoder.run is not None]
+    tuned = {one.label for one in runs if starts_from_source(one.encoder.method)}
     rows = grid.values[grid.values.index.isin(tuned)]
     name = display_name(grid.name)
     name = name if name[1].isupper() or name.startswith("k-") else name[0].upper() + name[1:]

@@ -18,6 +18,16 @@ DISPLAY_NAMES = {
 }
 
 
+def starts_from_source(method: str) -> bool:
+    """Return True if the runs of a method start from the source, so that they have knowledge of it to lose.
+
+    Example:
+        >>> starts_from_source("lp-ft"), starts_from_source("scratch (2)")
+        (True, False)
+    """
+    return method.split()[:1] != ["scratch"]
+
+
 def display_name(name: str) -> str:
     """Return the printed name of a probe or a similarity measure.
 

@@ -29,7 +29,7 @@ from modgap.answers.figures.style import (
     styled,
 )
 from modgap.answers.formatting import format_difference
-from modgap.distortion.grid import GridCell, display_name, grid_cells
+from modgap.distortion.grid import GridCell, display_name, grid_cells, starts_from_source
 from modgap.distortion.measurement import EncoderResult, SurrogateResult
 from modgap.distortion.probe_cross_validation import FewShotCurve
 from modgap.errors import UsageError
@@ -49,8 +49,6 @@ HEADING = 1.25
 """Height of the heading of a target, in rows."""
 SMALL = 0.01
 """Difference of errors below which all are printed with three decimals."""
-SCRATCH = "scratch"
-"""Method that does not start from the source, so that it has no knowledge to lose; the caption gives its values."""
 COUNTED = "whose difference to the source has a 95 % interval above 0, without correction for their number"
 GRAY = Series(Ink.AXIS, Ink.SECONDARY, "", 1.0)
 TITLE_SERIES = Series(Ink.ERROR, Ink.ERROR_TEXT, "o", 2.4)
@@ -215,7 +213,7 @@ def _error_before(result: SurrogateResult) -> float:
 def _drawn_cells(result: SurrogateResult) -> list[GridCell]:
     """Return the cells without those of training from scratch, unless there are no others."""
     cells = grid_cells(result.encoders)
-    return [cell for cell in cells if cell.method.split()[0] != SCRATCH] or cells
+    return [cell for cell in cells if starts_from_source(cell.method)] or cells
 
 
 def _has_one_epoch(frame: pd.DataFrame) -> bool:
@@ -231,8 +229,13 @@ def _raises_error(result: SurrogateResult, cell: GridCell) -> bool:
     """
     if cell.seeds > 1:
         return cell.interval[0] > result.encoders[0].first_probe.value
-    runs = [one for one in result.encoders if one.encoder.run is not None and one.encoder.target == cell.target]
-    return any(_is_worse(one) for one in runs if one.encoder.method == cell.method)
+    about = (cell.target, cell.method, cell.epoch)
+    runs = [one for one in result.encoders if one.encoder.run is not None]
+    return any(
+        _is_worse(one)
+        for one in runs
+        if (str(one.encoder.target), one.encoder.method, one.encoder.trained_epochs) == about
+    )
 
 
 def _last_means(frame: pd.DataFrame) -> pd.Series:
@@ -271,10 +274,13 @@ def _last_errors(result: SurrogateResult, target: str, method: str) -> dict[int 
 
 
 def _title(result: SurrogateResult, worst: str | None, targets: Sequence[str]) -> str:
+    if not any(starts_from_source(cell.method) for cell in _drawn_cells(result)):
+        return "Encoders that were trained from scratch have no source knowledge to lose"
     if worst:
         where = name_in_title(targets[0], "target") if len(targets) == 1 else f"all {len(targets)} targets"
         return f"{name_in_title(worst, 'method')} loses the most source knowledge on {where}"
     tuned = [one for one in result.encoders if one.encoder.run is not None and one.difference is not None]
+    tuned = [one for one in tuned if starts_from_source(one.encoder.method)]
     n_worse = sum(_is_worse(encoder) for encoder in tuned)
     if not n_worse:
         return "Fine-tuning does not significantly raise the probe error"
@@ -370,7 +376,7 @@ def few_shot_figure(
         curves: Curve of each encoder, by its label; the source before fine-tuning comes first.
         baseline_error: Error rate of always predicting the majority class, drawn as a dashed line.
         surrogate: Name of the surrogate, for the subtitle.
-        other_sources: Labels of encoders that were not fine-tuned, which the title does not count.
+        other_sources: Labels of encoders that were not fine-tuned, or from scratch, which the title does not count.
         ax: Axes to draw on. None for a new figure.
     """
     import seaborn
@@ -471,6 +477,10 @@ def few_shot_figures(result: SurrogateResult) -> Iterator[ResultFigure]:
     curves = {encoder.label: encoder.few_shot for encoder in result.encoders if encoder.few_shot}
     if curves:
         few_shot = (curves, result.baseline_error, result.name)
-        others = {encoder.label for encoder in result.encoders[1:] if encoder.encoder.run is None}
+        others = {
+            one.label
+            for one in result.encoders[1:]
+            if not one.encoder.run or not starts_from_source(one.encoder.method)
+        }
         drawing = (partial(few_shot_figure, *few_shot, others), partial(few_shot_caption, *few_shot))
         yield ResultFigure(f"few-shot-{PurePath(result.name).stem}", partial(few_shot_frame, curves), *drawing)

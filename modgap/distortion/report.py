@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,10 +139,14 @@ class DistortionResult(Plotted):
         from modgap.distortion.feature_figures import feature_figures
         from modgap.distortion.probe_figures import few_shot_figures, probe_figures
 
-        yield from probe_figures(self.surrogates)
-        for result in self.surrogates:
-            yield from few_shot_figures(result)
-            yield from feature_figures(result)
+        of_surrogates = ((few_shot_figures(result), feature_figures(result)) for result in self.surrogates)
+        written = set[str]()
+        for figure in chain(probe_figures(self.surrogates), *chain.from_iterable(of_surrogates)):
+            # Files of surrogates may have the same name, such as a/x.npz and b/x.npz.
+            names = chain([figure.name], (f"{figure.name}-{number}" for number in count(2)))
+            name = next(one for one in names if one not in written)
+            written.add(name)
+            yield replace(figure, name=name)
 
     def write(self, folder: Path) -> list[Path]:
         """Write distortion.json and the errors of samples to an existing folder, and return the paths of the files.

@@ -10,9 +10,9 @@ import numpy as np
 
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Curve, Mark, Table, Verdict
 from modgap.answers.formatting import format_p_value, known_interval
-from modgap.errors import InputError, count, format_duration, visible_name
+from modgap.errors import InputError, can_be_typed, count, format_duration, visible_name
 from modgap.race.labeled_data import LabeledData
-from modgap.race.steps import TRAINING, Outcome
+from modgap.race.steps import N_FOLDS, TRAINING, Outcome
 from modgap.race.transfer import LONGEST_LIMIT, Race, Tested
 from modgap.race.verdict import (
     FIELD,
@@ -52,7 +52,7 @@ def answer_of_race(race: Race, labeled: LabeledData, folder: Path) -> Answer:
     winner, target = race.tested[0], visible_name(Path(race.request.target.name).name)
     samples = winner.run.record["samples"]
     command = ("modgap", "predict", "--run", str(folder), "--data", "DATA", "--out", "predictions.csv")
-    is_plain = all(visible_name(part) == part for part in command)
+    is_plain = can_be_typed(*command)
     return Answer(
         question=f"Which model should predict {target}?",
         facts=(
@@ -266,7 +266,7 @@ def _more_time(race: Race, folder: Path) -> Verdict:
     shown = "; ".join(race.not_tried[:4]) + (f"; and {n_left - 4:,} more (transfer.json)" if n_left > 4 else "")
     minutes = min(2 * request.minutes or 10, LONGEST_LIMIT)
     command = shlex.join(["modgap", "transfer", "--out", str(folder), "--resume", "--minutes", f"{minutes:g}"])
-    can_go_on = visible_name(str(folder)) == str(folder) and minutes > request.minutes
+    can_go_on = can_be_typed(str(folder)) and minutes > request.minutes
     way = f" Go on with `{command}`." if can_go_on else ""
     if not request.minutes:
         text = f"Only the quick baselines took part, without {count(n_left, 'other step')}: {shown}."
@@ -346,13 +346,15 @@ def _steps_table(race: Race, labeled: LabeledData) -> Table:
     order = sorted(every, key=lambda pair: (bool(pair[0].reason), preliminary[id(pair[0])], pair[1]))
     roles = {number: " (preliminary)" for number, is_so in preliminary.items() if is_so}
     roles[id(race.chosen.winner)] = " (chosen)"
+    # A group is never divided, so few groups have fewer folds.
+    n_folds = min(N_FOLDS, labeled.n_groups[0]) if labeled.group else N_FOLDS
     heads = ["model", f"validation {labeled.measure}", "labeled", "folds", "seconds"]
     rows = [
         [
             f"{one.step.title}{roles.get(id(one), '')}",
             _state(one) or labeled.shown(error),
             f"{one.step.labeled or race.n_labeled:,}",
-            str(one.step.folds),
+            str(min(one.step.folds, n_folds)),
             f"{one.seconds:.1f}",
         ]
         for one, error in order
@@ -361,7 +363,8 @@ def _steps_table(race: Race, labeled: LabeledData) -> Table:
     if labeled.loss:
         notes.append(f"Models were compared by {labeled.loss}.")
     # A column with the same value in each row is a sentence.
-    for column, sentence in ((3, "Each model was judged on {} of 5 folds."), (2, "Each had {} labeled samples.")):
+    of_folds = f"Each model was judged on {{}} of {n_folds} folds."
+    for column, sentence in ((3, of_folds), (2, "Each had {} labeled samples.")):
         values = {row[column] for row in rows}
         if len(values) == 1:
             notes.append(sentence.format(*values))

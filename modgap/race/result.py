@@ -20,6 +20,7 @@ from modgap.race.verdict import kind_of
 from modgap.storage.algorithms import installed_version
 from modgap.storage.atomic_files import write_texts, writing
 from modgap.storage.json_records import format_json, plain_values, with_digest
+from modgap.training.evaluation import PERCENT
 from modgap.training.run_folder import Run
 
 if TYPE_CHECKING:
@@ -152,6 +153,9 @@ def _tested_record(one: Tested, race: Race) -> dict[str, object]:
     record = {name: result[name] for name in ("metric", "unit", "test", "interval")}
     compared = None
     if difference is not None:
-        compared = {"value": difference.value, "interval": difference.interval, "p_value": difference.p_value}
+        # In points, where the test error is in percent.
+        scale = 100 if result["unit"] == PERCENT else 1
+        interval = difference.interval and [scale * end for end in difference.interval]
+        compared = {"value": scale * difference.value, "interval": interval, "p_value": difference.p_value}
     about = {"kind": one.name, "title": one.title, "folder": one.run.folder.name, "is_winner": one.is_winner}
     return {**about, **record, "minus_chosen": compared}

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from modgap.answers import FAIL, WARN
-from modgap.errors import visible_name
+from modgap.errors import can_be_typed
 from modgap.ranking.checks import (
     CONTROL_AS_GOOD,
     CONTROL_BETTER,
@@ -23,6 +23,7 @@ from modgap.ranking.source_outputs import CLASSIFICATION
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.standings import MIN_SUBSAMPLES
 from modgap.ranking.types import DEFAULT_ERRORS, DEFAULT_SAMPLES, SOURCE, Ranking, RankRequest
+from modgap.sources import control_name, is_control
 from modgap.storage.json_records import plain_values
 
 CLEAR = "clear"
@@ -198,11 +199,11 @@ PILOT_SOURCES = 3
 def _next_commands(ranking: Ranking, judgment: Judgment) -> Iterator[tuple[str, ...]]:
     """Yield the commands of the next step. A name that cannot be shown unchanged gets no command."""
     target, first = ranking.target, judgment.first
-    if first is None or target is None or not all(map(_is_plain, (first, *judgment.tied, *_data_options(ranking)))):
+    if first is None or target is None or not can_be_typed(first, *judgment.tied, *_data_options(ranking)):
         return
     by_subsamples = get_score(ranking.by).uses_samples and not ranking.tables[ranking.by].by_sample
     without_intervals = by_subsamples and ranking.request.resamples < MIN_SUBSAMPLES
-    can_repeat = all(_is_plain(row.name) and "," not in row.name for row in ranking.rows if row.requested)
+    can_repeat = all(can_be_typed(row.name) and "," not in row.name for row in ranking.rows if row.requested)
     n_sources = sum(row.kind == SOURCE and not row.reason for row in ranking.rows)
     baseline = judgment.check("baseline")
     if baseline and baseline.result == CONTROL_BETTER:
@@ -241,10 +242,6 @@ def _train_commands(ranking: Ranking, judgment: Judgment, names: list[str]) -> I
         yield _train_command(ranking, "scratch", names[0], "runs/scratch")
 
 
-def _is_plain(name: str) -> bool:
-    return visible_name(name) == name
-
-
 def _data_options(ranking: Ranking) -> tuple[str, ...]:
     """Return the options that name the target, where its data are and how to read them, as the user passed them."""
     target, requested = ranking.target, ranking.requested
@@ -260,27 +257,55 @@ def _options(values: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _rank_command(ranking: Ranking, option: str, value: int | None) -> tuple[str, ...]:
     """Return the command that repeats a ranking with an option, which has a value or none."""
-    samples, request = ranking.request.samples, ranking.request
-    sources = ",".join(row.name for row in ranking.rows if row.requested)
+    names = [row.name for row in ranking.rows if row.requested]
+    added = {control_name(name) for name in names if not is_control(name)} if ranking.request.controls else set()
+    # A history counts only where no score is named.
+    by = None if ranking.has_history else ranking.by
+    pseudo_classes = ranking.requested.pseudo_classes if ranking.requested else None
+    options = request_options(ranking.request, by, pseudo_classes, without=option)
+    last = (option,) if value is None else (option, str(value))
+    return (
+        "modgap",
+        "rank",
+        *_data_options(ranking),
+        "--sources",
+        ",".join(name for name in names if name not in added),
+        *options,
+        *last,
+    )
+
+
+def request_options(
+    request: RankRequest, by: str | None, pseudo_classes: int | None, without: str = ""
+) -> tuple[str, ...]:
+    """Return the options of `modgap rank` that are no defaults, but for scores to show, layers, pilots and data.
+
+    Args:
+        request: The request.
+        by: Score to rank by. None for the default.
+        pseudo_classes: Number of clusters that replace values. None for the default.
+        without: Name of an option to leave out.
+    """
+    samples = request.samples
     options = {
-        # A history counts only where no score is named.
-        "--by": None if ranking.has_history else ranking.by,
+        "--by": by,
         "--split": (samples.split or "all") if samples.split != DEFAULT_SAMPLES.split else None,
         "--limit": samples.limit or 0 if samples.limit != DEFAULT_SAMPLES.limit else None,
-        "--pseudo-classes": ranking.requested and ranking.requested.pseudo_classes,
+        "--pseudo-classes": pseudo_classes,
         "--input-size": samples.input_size,
         "--representation": samples.representation,
         "--weight": request.errors.weight,
         "--splits": request.errors.splits if request.errors.splits != DEFAULT_ERRORS.splits else None,
         "--per-class": request.errors.per_class,
+        "--dtype": None if samples.dtype == DEFAULT_SAMPLES.dtype else samples.dtype,
         "--seed": samples.seed or None,
         "--head": request.head if request.head != RankRequest.head else None,
         "--resamples": None if request.resamples == RankRequest.resamples else request.resamples,
+        "--history": None if request.history else "none",
         "--baselines": None if request.baselines == RankRequest.baselines else request.baselines,
     }
-    options.pop(option, None)
-    last = (option,) if value is None else (option, str(value))
-    return ("modgap", "rank", *_data_options(ranking), "--sources", sources, *_options(options), *last)
+    options.pop(without, None)
+    return (*_options(options), *(() if request.controls else ("--no-controls",)))
 
 
 def _train_command(ranking: Ranking, method: str, source: str, folder: str) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Mark, Table, Verdict
 from modgap.answers.confusion import confusion_table
 from modgap.answers.formatting import confidence_interval, known_interval
-from modgap.errors import count, visible_name
+from modgap.errors import can_be_typed, count, visible_name
 from modgap.storage.json_records import Record
 
 FOLDER = "DIR"
@@ -54,7 +54,7 @@ def run_answer(record: Record, folder: str = FOLDER, options: Sequence[str] = ()
         tables=(*_trials(record.get("sweep")), *_compared_models(fitted), *_confusion(record)),
         notes=tuple(_notes(record)),
         next_step=step,
-        commands=(shlex.join(command),) if all(visible_name(part) == part for part in command) else (),
+        commands=(shlex.join(command),) if can_be_typed(*command) else (),
     )
 
 

@@ -41,8 +41,9 @@ function isFiltered() {
 function subsetCommand() {
   const names = state.rows.filter((row) => data.rows[row].kind === "source").map((row) => data.rows[row].argument);
   const targets = state.targets.map((target) => data.targets[target].argument);
-  if (!names.length || !targets.length || names.includes("") || targets.includes("")) return "";
-  return ["modgap rank", ...targets.map((name) => "--target " + name), ...names.map((name) => "--sources " + name)].join(" ");
+  if (data.options === null || !names.length || !targets.length || names.includes("") || targets.includes("")) return "";
+  const options = [...targets.map((name) => "--target " + name), ...names.map((name) => "--sources " + name), data.options];
+  return ["modgap rank", ...options].filter(Boolean).join(" ");
 }
 
 function update() {
@@ -59,9 +60,13 @@ function update() {
   const command = state.filtered ? subsetCommand() : "";
   byId("answer").hidden = state.filtered;
   byId("caption").hidden = state.filtered;
-  byId("subset").hidden = !command;
+  byId("subset").hidden = !state.filtered;
+  document.querySelector("#subset .paste").hidden = !command;
   byId("subset-command").textContent = command;
   sortRows();
+  const current = find("td[tabindex='0']")[0];
+  const first = cells[state.rows[0]]?.[state.targets[0]];
+  if (first && current && (current.hidden || current.closest("tr").hidden)) makeCurrent(first);
   announce(`${state.rows.length} rows and ${state.targets.length} targets are shown`);
 }
 

@@ -8,7 +8,7 @@ from modgap.answers import Answer
 from modgap.answers.formatting import format_value
 from modgap.api.pages.rendering import capitalize, format_parameter_count, render_template
 from modgap.api.pages.result_folder import MATRIX
-from modgap.errors import count, visible_name
+from modgap.errors import can_be_typed, count, visible_name
 from modgap.ranking.check_sentences import score_label
 from modgap.ranking.recommendation import CHOICE_LABELS, HELP_LABELS
 from modgap.ranking.types import CONTROL
@@ -192,7 +192,7 @@ def _definitions(record: Record) -> Iterator[tuple[str, str]]:
         "Mean rank and letters",
         "The rank in each column, averaged over the columns. Sources that share a letter are not significantly "
         "different over these targets. While a filter leaves out sources or targets, there are no ranks and no "
-        "letters: the page then gives the command for what is left.",
+        "letters: where the page can, it then gives the command for what is left.",
     )
     if any(row["kind"] == CONTROL for row in record["sources"]):
         yield (
@@ -215,8 +215,9 @@ def _script_data(
     return {
         "rows": [
             {
-                "name": visible_name(row["name"]),
-                "argument": _argument(row["name"]),
+                "name": visible_name(row["name"], None),
+                # The option takes several names with commas between them.
+                "argument": _argument(row["name"]) if "," not in row["name"] else "",
                 "kind": "control" if row["kind"] == CONTROL else "source",
                 "input": row["input"],
                 "parameters": row["parameters"],
@@ -225,13 +226,14 @@ def _script_data(
         ],
         "targets": [
             {
-                "name": visible_name(target["name"]),
+                "name": visible_name(target["name"], None),
                 "argument": _argument(target["name"]),
                 "short": target["short"],
                 "kind": target["samples_kind"],
             }
             for target in targets
         ],
+        "options": _options(record, len(sources)),
         "measures": [_measure_data(measure, len(sources)) for measure in measures],
         "reasons": {
             f"{rows[one['source']]} {columns[one['target']]}": visible_name(one["reason"], 300)
@@ -241,9 +243,20 @@ def _script_data(
     }
 
 
+def _options(record: Record, n_rows: int) -> str | None:
+    """Return the options of a ranking of other sources and targets; None if they are not known or cannot be typed.
+
+    Where the page lacks rows, there are none, because what is left of them is not what is left of all.
+    """
+    options = record.get("options")
+    if options is None or not can_be_typed(*options) or n_rows < len(record["sources"]):
+        return None
+    return shlex.join(options)
+
+
 def _argument(name: str) -> str:
     """Return a name as it is pasted into a shell; empty if it cannot be shown unchanged."""
-    return shlex.quote(name) if visible_name(name) == name else ""
+    return shlex.quote(name) if can_be_typed(name) else ""
 
 
 def _measure_data(measure: Record, n_rows: int) -> dict[str, object]:

@@ -30,6 +30,8 @@ function showScore(name) {
   byId("better").textContent = table.better;
   byId("reference").textContent = table.reference ? table.reference.text : "";
   byId("reference-key").hidden = !table.reference;
+  byId("interval-note").textContent = table.note;
+  byId("interval-key").hidden = !table.has_intervals;
   for (const row of rows) {
     const cell = table.rows[row.dataset.row];
     const part = (query) => row.querySelector(query);

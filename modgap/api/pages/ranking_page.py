@@ -29,7 +29,11 @@ def render_ranking(record: Record) -> str:
     rows = [row for row in record["sources"] if row["control_of"] is None]
     controls = {row["control_of"]: row for row in record["sources"] if row["control_of"] is not None}
     names = list(record["score_descriptions"])
-    tables = {name: _score_table(record["score_descriptions"][name], name, rows, controls) for name in names}
+    tables = {
+        name: _score_table(record["score_descriptions"][name], name, rows, controls)
+        | {"note": interval_note(record, name), "has_intervals": has_intervals(record, name)}
+        for name in names
+    }
     answer = Answer.from_dict(record["answer"])
     values = {
         "version": record["provenance"]["modgap"],
@@ -41,8 +45,8 @@ def render_ranking(record: Record) -> str:
         "tables": tables,
         "rows": [_page_row(row, controls.get(row["source"]), names, record) for row in rows],
         "definitions": list(definitions(record)),
-        "interval_note": interval_note(record),
-        "has_intervals": has_intervals(record),
+        "interval_note": interval_note(record, record["decided_by"]),
+        "has_intervals": has_intervals(record, record["decided_by"]),
         "has_baselines": any(row["kind"] not in (SOURCE, CONTROL) for row in rows),
         **map_figures(record["sources"]),
         # The other tables of the answer are those above, where the score can be chosen.
@@ -53,7 +57,7 @@ def render_ranking(record: Record) -> str:
         "failed_count": sum(bool(row["reason"]) and row["kind"] in (SOURCE, CONTROL) for row in rows),
         "run_summary": _run_summary(record),
     }
-    data = {"by": record["decided_by"], "names": [visible_name(row["source"]) for row in rows], "tables": tables}
+    data = {"by": record["decided_by"], "names": [visible_name(row["source"], None) for row in rows], "tables": tables}
     data["parameters"] = [row["properties"].get("parameters") for row in rows]
     return render_template("ranking.html.j2", answer, values, ("common.js", "ranking.js"), data)
 
@@ -164,8 +168,8 @@ def definitions(record: Record) -> Iterator[tuple[str, str]]:
     by = record["decided_by"]
     if by in descriptions:
         yield f"{capitalize(descriptions[by]['label'])}, which decides the ranking", _deciding_score(record)
-    if has_intervals(record):
-        yield "Interval and letters", interval_note(record)
+    if has_intervals(record, record["decided_by"]):
+        yield "Interval and letters", interval_note(record, record["decided_by"])
     if any(row["control_of"] for row in record["sources"]):
         yield (
             "Random-weights control",
@@ -183,25 +187,25 @@ def definitions(record: Record) -> Iterator[tuple[str, str]]:
             yield capitalize(descriptions[name]["label"]), _describe(name, descriptions[name])
 
 
-def has_intervals(record: Record) -> bool:
-    """Return True if any source has an interval by the score that decides."""
-    by = record["decided_by"]
+def has_intervals(record: Record, by: str) -> bool:
+    """Return True if any source has an interval by a score."""
     intervals = [row["scores"][by]["interval"] for row in record["sources"] if by in row["scores"]]
     return any(end is not None for interval in intervals for end in interval)
 
 
-def interval_note(record: Record) -> str:
-    """Return how intervals and letters were computed for the score that the sources are ranked by.
+def interval_note(record: Record, by: str) -> str:
+    """Return how intervals and letters were computed for a score.
 
     Args:
         record: Record of a ranking.
+        by: Name of the score.
     """
-    if not has_intervals(record):
+    if not has_intervals(record, by):
         return "No intervals were computed."
     request = record["request"]
-    if record["decided_by"] == FORECAST.name:
+    if by == FORECAST.name:
         return "The lines are 95 % intervals of the error after fine-tuning, given earlier targets and pilots."
-    if record["score_descriptions"][record["decided_by"]]["by_sample"]:
+    if record["score_descriptions"][by]["by_sample"]:
         origin = "from the errors of the samples, which are paired between sources"
     else:
         origin = f"from {request['resamples']} random subsamples of nine tenths of the samples"

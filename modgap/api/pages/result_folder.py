@@ -7,10 +7,11 @@ from typing import Any
 
 from modgap.discrepancy import report as discrepancy_report
 from modgap.distortion import report as distortion_report
-from modgap.errors import InputError, visible_name
+from modgap.errors import InputError, can_be_typed
 from modgap.race import result as race_result
 from modgap.ranking import report as ranking_report
 from modgap.ranking.matrix import formats as matrix_formats
+from modgap.ranking.types import CONTROL
 from modgap.storage.digests import FILES, warn_without_digests
 from modgap.storage.json_records import Record, read_json
 from modgap.training import run_folder
@@ -136,12 +137,18 @@ def _arguments(record: Record, kind: RecordKind) -> list[str]:
             values = {"--target": record["target"]["name"], "--sources": ",".join(names)}
         elif kind is DISCREPANCY and record["source"] is None:
             values = {"--logits": record["target"]}
-        elif kind is not MATRIX:
+        elif kind is MATRIX:
+            sources, targets = record["sources"], record["targets"]
+            names = [row["name"] for row in sources if row.get("kind") != CONTROL]
+            pairs = [*(("--target", one["name"]) for one in targets), *(("--sources", name) for name in names)]
+            return [text for pair in pairs for text in pair] if can_be_typed(*(name for _, name in pairs)) else []
+        else:
             named = {RUN: ("method", "source", "target"), TRANSFER: ("target",), DISTORTION: ("source",)}
             values = {f"--{name}": record[name] for name in named.get(kind, ("source", "target"))}
             # The run of a baseline has no source.
             values = {option: value for option, value in values.items() if kind is not RUN or value}
     except (AttributeError, LookupError, TypeError):
         return []
-    can_be_typed = all(isinstance(value, str) and visible_name(value, len(value)) == value for value in values.values())
-    return [text for pair in values.items() for text in pair] if can_be_typed else []
+    if not all(isinstance(value, str) for value in values.values()) or not can_be_typed(*values.values()):
+        return []
+    return [text for pair in values.items() for text in pair]

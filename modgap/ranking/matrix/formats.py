@@ -135,6 +135,7 @@ class MatrixResult(Answered, Matrix):
             "missing_jobs": self.missing,
             "failed_jobs": self.failed,
             "request": self.request,
+            "options": self.options,
             "provenance": {"modgap": installed_version()},
         }
         return dict(plain_values(record))

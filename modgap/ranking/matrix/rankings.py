@@ -12,7 +12,7 @@ from modgap.jobs import NOT_CACHED, Backend, Failure
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.field_baselines import BaselineJob
 from modgap.ranking.jobs import ErrorsJob, ExtractJob, ScoreJob, score_jobs
-from modgap.ranking.judgment import judge
+from modgap.ranking.judgment import judge, request_options
 from modgap.ranking.matrix.formats import MatrixResult
 from modgap.ranking.matrix.over_targets import compare_over_targets, compare_scores, ranks_of
 from modgap.ranking.matrix.result import DECIDING, Column, Measure, Row
@@ -170,7 +170,7 @@ def _rank_row_results(plan: RankPlan, by: str | None, results: RowResults, ranki
         baselines = ",".join(job.baseline for job in plan.baselines) or "none"
         request = replace(plan.request, by=by, controls=False, report_details=False, baselines=baselines)
         ranking = rank(plan.target, names, request, Backend("cached"))
-        request = replace(ranking.request, baselines=plan.request.baselines)
+        request = replace(ranking.request, controls=plan.request.controls, baselines=plan.request.baselines)
         # Its seconds are those of reading the cache, and would differ in each record.
         rankings[target] = replace(ranking, seconds={}, request=request)
         for job in plan.baselines:
@@ -198,6 +198,8 @@ def _matrix(
     failures = _failures(results)
     n_computed, n_cached = (sum(result is one for result in results.values()) for one in (True, False))
     requested = {row.name for row in plan.rows if row.requested}
+    scores = (part for score in request.scores for part in ("--score", score))
+    pseudo_classes = (one.requested.pseudo_classes for one in rankings.values() if one.requested)
     return MatrixResult(
         tuple(_row(names[index], known, is_control=index >= len(sources)) for index in rows),
         tuple(_column(target, ranking) for target, ranking in rankings.items()),
@@ -212,6 +214,7 @@ def _matrix(
         sum(result == NOT_CACHED and name in requested for (_, name), result in results.items()),
         len(failures),
         plain_values(asdict(request)),
+        (*request_options(request, request.by, next(filter(None, pseudo_classes), None)), *scores),
         next(iter(failures), ""),
         unreadable,
         _without_source(sources, results),

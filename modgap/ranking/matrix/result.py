@@ -127,6 +127,7 @@ class Matrix:
         missing: Number of sources, counted for each target, whose results are not in the cache and were not computed.
         failed: Number of jobs that failed.
         request: Record of the samples and scores.
+        options: Options of `modgap rank` of the request, for a command with other sources or targets.
         failure: Reason of the first failed job. Empty if none failed.
         unreadable: Why a target cannot be ranked, by target.
         without_source: Names of the targets on which all sources failed.
@@ -143,6 +144,7 @@ class Matrix:
     missing: int
     failed: int
     request: Mapping[str, Any]
+    options: tuple[str, ...] = ()
     failure: str = ""
     unreadable: Mapping[str, str] = field(default_factory=dict)
     without_source: tuple[str, ...] = ()
