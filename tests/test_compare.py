@@ -900,6 +900,7 @@ def test_the_command_writes_a_figure(modgap, errors_csv, tmp_path):
     refused(modgap("compare", errors_csv, "--figure", errors_csv / "x.png"), 1, "Cannot write")
 
 
+@pytest.mark.long
 def test_the_command_in_a_process_of_its_own(modgap_process, errors_csv):
     done = modgap_process("compare", errors_csv)
     assert (done.returncode, done.stderr) == (0, "")

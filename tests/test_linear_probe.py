@@ -163,6 +163,7 @@ def test_all_takes_the_source_with_the_lowest_cross_validated_error(
     assert again.record["result"]["test"] == best.record["result"]["test"]
 
 
+@pytest.mark.long
 def test_all_sources_are_compared_on_a_part_of_many_samples(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The best of them are compared on all, and the answer tells both."""
     names = ("vit-fashion", "musicnn", "onet")

@@ -101,7 +101,7 @@ def square(number: int) -> torch.Tensor:
     return torch.tensor([number**2])
 
 
-@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("workers", [0, 1, pytest.param(3, marks=pytest.mark.long)])
 def test_items_come_in_order_and_errors_keep_their_message(workers):
     found: list[int] = []
     with Loader(square, workers) as loader:

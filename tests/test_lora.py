@@ -124,6 +124,7 @@ def test_run_leaves_merged_weights_and_can_have_more_epochs(trained):
     assert all(torch.equal(saved[name], chosen[name]) for name in chosen)
 
 
+@pytest.mark.long
 def test_more_epochs_equal_those_from_the_start(train, trained, tmp_path):
     more = ("--set=stage2.epochs=4", "--set=stage2.keep_epochs=[1,2,3]")
     assert train(tmp_path / "once", *more).returncode == 0

@@ -84,6 +84,7 @@ def test_only_stage_2_is_compiled():
     assert forward_of(Recipe(), "stage2") is call
 
 
+@pytest.mark.long
 def test_compiled_model_has_the_same_gradients(monkeypatch):
     # The whole of the compilation but for the machine code, which takes a minute.
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))

@@ -144,7 +144,7 @@ def exported_programs(trained, tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize("kind", PROGRAM_KINDS)
+@pytest.mark.parametrize("kind", [pytest.param("image", marks=pytest.mark.long), *PROGRAM_KINDS[1:]])
 @pytest.mark.parametrize(
     ("file_format", "read", "tolerance"),
     [("torch-export", outputs_of_torch_program, 1e-5), ("onnx", outputs_of_onnx, 1e-4)],

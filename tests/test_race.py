@@ -610,6 +610,7 @@ def test_a_start_that_failed_is_no_race(path, tmp_path):
     assert race.tested[0].title == "baseline linear"
 
 
+@pytest.mark.long
 def test_a_race_can_get_more_minutes(path, tmp_path, caplog):
     folder, shares = tmp_path / "best", {}
 

@@ -153,6 +153,7 @@ def test_a_fingerprint_needs_no_model_library(home, python, source):
     assert imported == "[]"
 
 
+@pytest.mark.long
 def test_loading_says_nothing_on_stderr_and_asks_no_network(home, python):
     code = (
         "import socket\n"

@@ -333,6 +333,7 @@ def test_sweep_that_is_killed_ends_in_the_same_bits(target, tmp_path):
     assert once == killed
 
 
+@pytest.mark.long
 def test_trials_in_other_processes_of_a_target_with_a_relative_path(train, target, tmp_path, monkeypatch):
     monkeypatch.chdir(target.parent)
     values = (f"--target={target.name}", "--sweep=stage2.learning_rate=1e-4,1e-3", "--set=stage2.epochs=1")

@@ -40,6 +40,7 @@ def test_a_source_is_timed_on_a_target_that_it_reads_as_if_nothing_were_cached(z
     assert zoo.measured_seconds("vit-fashion") == 0
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("own_cache")
 def test_a_target_has_its_scores_baselines_and_controls(zoo, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(zoo, "SAMPLES", 60)
