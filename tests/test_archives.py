@@ -537,6 +537,7 @@ def test_part_of_a_small_disk_stays_free(tmp_path, small_disk):
         list(extract(archive, small_disk("2m")))
 
 
+@pytest.mark.long
 def test_a_million_names_need_little_memory(tmp_path):
     """The tarfile module keeps a kilobyte per member. The reader drops it, so a long archive needs little memory."""
     code = (

@@ -96,7 +96,9 @@ def test_bad_subsets_raise():
         assignment(logits, labels[1:], 3)
 
 
-@pytest.mark.parametrize("sizes", [(1, 1), (500, 1), (1, 1 << 26), (1 << 23, 1 << 26)])
+@pytest.mark.parametrize(
+    "sizes", [pytest.param((1, 1), marks=pytest.mark.long), (500, 1), (1, 1 << 26), (1 << 23, 1 << 26)]
+)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_parts_of_the_samples_and_of_the_subsets_change_nothing(monkeypatch, sizes, weighted):
     rng = np.random.default_rng(2)

@@ -202,7 +202,7 @@ def test_more_target_than_source_classes_need_the_classes_option():
         estimate(logits, labels, trials=10, classes=9)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_k_way_makes_targets_of_different_k_comparable():
     """Values of one process with 10 and with 50 classes agree at ten classes at a time, and only then."""
     results = {}

@@ -32,7 +32,9 @@ def outputs_in_memory(request: TrainRequest, data, epochs) -> dict[int, tuple[fl
     return seen
 
 
-@pytest.mark.parametrize("method", ["mona", "lora", pytest.param("finetune", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "method", ["lora", *(pytest.param(name, marks=pytest.mark.long) for name in ("mona", "finetune"))]
+)
 def test_the_bits_are_those_of_a_run_in_a_folder(tmp_path, method):
     path = target_file(tmp_path, "classification")
     settings = SETTINGS

@@ -54,6 +54,7 @@ def original():
     return model
 
 
+@pytest.mark.long
 @absent("rxnfp")
 def test_rxnfp_knows_the_token_that_was_hidden(rxnfp, original):
     tokenizer = rxnfp.input.tokenizer

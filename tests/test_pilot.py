@@ -157,6 +157,7 @@ def test_a_target_without_classes_is_refused(sources, tmp_path, task, classes):
         short_fine_tuning(VIT, load(VIT), open_target(path), 0)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("own_cache", "short_pilot")
 def test_a_repeated_ranking_takes_the_pilot_from_the_cache(sources, tmp_path):
     path = str(target_file(tmp_path, "classification"))

@@ -744,6 +744,7 @@ def test_command_writes_table_record_figure_and_page(modgap, small_images, tmp_p
     assert (out / "report.html").stat().st_size < 300_000
 
 
+@pytest.mark.long
 def test_command_writes_the_errors_of_the_samples(modgap, small_images, tmp_path):
     out = tmp_path / "out"
     done = modgap(

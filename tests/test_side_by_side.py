@@ -190,6 +190,7 @@ def test_an_error_in_a_thread_is_that_of_the_model(monkeypatch):
         outputs(small_source(Failing()), images(90), 2)
 
 
+@pytest.mark.long
 def test_texts_of_similar_length_share_a_batch(hub):
     hub("bert-texts")
     source = loaded("bert-texts")

@@ -241,7 +241,9 @@ def table_of_patients(tmp_path_factory):
     return path, y
 
 
-@pytest.mark.parametrize("method", ["baseline:linear", "linear-probe", "finetune"])
+@pytest.mark.parametrize(
+    "method", ["baseline:linear", "linear-probe", pytest.param("finetune", marks=pytest.mark.long)]
+)
 def test_a_run_of_regression_predicts_in_the_unit_of_the_column(diabetes, tmp_path, method):
     path, y = diabetes
     data = ("--target", path, "--kind", "table", "--label", "progression", "--task", "regression")

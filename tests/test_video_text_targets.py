@@ -98,6 +98,7 @@ def test_a_broken_video_raises_a_one_line_error(tmp_path, kind):
     assert str(path) in one_line(caught)
 
 
+@pytest.mark.long
 def test_lists_that_do_not_fit_the_videos_raise_a_one_line_error(at, tmp_path):
     files = at("ucf101").files
     (tmp_path / "list.txt").write_text("Archery/v_Archery_g99_c01.avi 3\n")
