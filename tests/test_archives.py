@@ -19,6 +19,7 @@ import pytest
 
 from modgap.errors import InputError
 from modgap.storage.paths import parse_relative_path
+from modgap.targets.download import extraction
 from modgap.targets.download.extraction import extract
 from tests.fixtures.archives import ar_member, deb
 from tests.memory import PEAK
@@ -558,3 +559,23 @@ def test_a_million_names_need_little_memory(tmp_path):
     count, kilobytes = map(int, done.stdout.split())
     assert count == 100_000
     assert kilobytes < 20_000
+
+
+@pytest.mark.parametrize("locks_work", [True, False])
+def test_a_new_folder_that_another_process_removes_before_it_is_locked_is_replaced(tmp_path, monkeypatch, locks_work):
+    lock, seen = extraction.try_lock, []
+
+    def lock_later(folder):
+        if not seen:
+            extraction.remove_abandoned_folders(tmp_path)
+        seen.append(folder)
+        return lock(folder) if locks_work else None
+
+    monkeypatch.setattr(extraction, "try_lock", lock_later)
+    with extraction.temporary_folder(tmp_path / "a.zip") as folder:
+        assert list(tmp_path.iterdir()) == [folder]
+        if locks_work:
+            extraction.remove_abandoned_folders(tmp_path)
+            assert folder.is_dir()
+    assert len(seen) == (2 if locks_work else extraction.MAX_NEW_FOLDERS)
+    assert list(tmp_path.iterdir()) == []

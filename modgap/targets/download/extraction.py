@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from modgap.errors import InputError, format_bytes
 from modgap.storage.limits import ARCHIVE_DEPTH, ARCHIVE_ENTRIES, UNPACK_RATIO
-from modgap.storage.locks import abandoned, locked
+from modgap.storage.locks import abandoned, try_lock, unlock
 from modgap.storage.paths import format_name, parse_relative_path
 from modgap.targets.download.archives import DAMAGED_ARCHIVE_ERRORS, ArchiveEntry, RefusedArchiveError, iterate_entries
 
@@ -19,6 +19,7 @@ SPACE_CHECK_INTERVAL = 64 * CHUNK
 """Bytes written between two checks of the free space."""
 LEAST_FREE_SPACE = 64 * CHUNK
 """Bytes that stay free on a disk, or a fiftieth of it if that is less."""
+MAX_NEW_FOLDERS = 5
 UNPACKED_BYTES_OF_ANY = 64 << 20
 """Size of all files, in bytes, that any archive may have, whatever its ratio."""
 
@@ -175,12 +176,20 @@ UNPACKING_SUFFIX = ".unpacking"
 @contextmanager
 def temporary_folder(archive: Path) -> Iterator[Path]:
     """Create a folder beside the archive that only this process uses, and remove it at the end."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{archive.name[:64]}-", suffix=UNPACKING_SUFFIX, dir=archive.parent))
-    with locked(folder):
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    for _ in range(MAX_NEW_FOLDERS):
+        folder = Path(tempfile.mkdtemp(prefix=f".{archive.name[:64]}-", suffix=UNPACKING_SUFFIX, dir=archive.parent))
+        lock = try_lock(folder)
+        if lock is not None:
+            break
+        # Either another process took the new folder for an abandoned one and removes it, or locks do not work here.
+        # In the second case no process removes folders of others.
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(exist_ok=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        unlock(lock)
 
 
 def remove_abandoned_folders(folder: Path) -> None:
