@@ -51,6 +51,7 @@ def test_the_best_baseline_is_a_run_like_any_other(run: Run, tables: Path) -> No
     assert compared[baseline["name"]] == min(compared.values())
     assert run.record["answer"]["headline"].startswith("The test 0-1 error is")
     assert "Baselines that were compared" in str(run.record["answer"])
+    assert f"The validation 0-1 error is {result['validation']:.4g} %." in run.record["answer"]["notes"]
     model = modgap.load_run(run)
     frame = (tables / "flowers.csv").read_text().splitlines()[1:]
     x = np.array([[float(value) for value in line.split(",")[:4]] for line in frame])
@@ -60,6 +61,27 @@ def test_the_best_baseline_is_a_run_like_any_other(run: Run, tables: Path) -> No
     assert repr(model).startswith("TrainedModel(baseline: ")
     assert repr(model).endswith("flowers.csv, samples of shape (1, 4), 3 classes)")
     assert open_run(run.folder).record["fitted"] == baseline
+
+
+@pytest.mark.parametrize("length", [1, 11, 13, 24])
+@pytest.mark.parametrize("fill", [None, "median"])
+def test_samples_with_another_number_of_values_are_refused(tmp_path: Path, length: int, fill: str | None) -> None:
+    """A model of series of one length stretches none, and no value fills a whole row."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 12)), np.arange(40) % 2
+    data: object = (x + y[:, None], y)
+    if fill:
+        data = tmp_path / "table.csv"
+        header = ",".join([*(f"{letter}" for letter in "abcdefghijkm"), "label"])
+        rows = (",".join([*map(str, row), str(label)]) for row, label in zip(x, y, strict=True))
+        data.write_text("\n".join([header, *rows]) + "\n")
+    custom = {"kind": "table", "fill": fill} if fill else {"kind": "series"}
+    model = modgap.load_run(modgap.train("baseline:linear", None, data, tmp_path / "run", custom_data=custom))
+    assert len(model.predict(x[:3])) == 3
+    with pytest.raises(
+        InputError, match=rf"Sample 0 does not fit the model: It has shape \(1, {length}\). Expected \(1, 12\)"
+    ):
+        model.predict(np.ones((2, length)))
 
 
 def test_a_baseline_of_all_labeled_samples_has_no_validation_error(run: Run, tables: Path) -> None:

@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from modgap.cli.commands import name_options
-from modgap.errors import UsageError
+from modgap.errors import InputError, UsageError
 from modgap.targets import CustomData, open_target
+from modgap.training.training_data import read_target_data
 
 QUICK = (
     "--source", "efficientnet-lite0", "--input-size", "48", "--trials", "500", "--permutations", "2", "--splits", "2",
@@ -93,7 +95,38 @@ def test_all_that_a_table_lacks_is_told_at_once(tmp_path, caplog):
         open_target(str(moments))
 
 
+def test_a_table_of_files_asks_for_its_label_alone(tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "list.csv").write_text("file,site,species\na.png,1,x\na.png,2,y\n")
+    with pytest.raises(UsageError, match=r"^expected a label column .* got file, site, species"):
+        open_target(str(tmp_path / "list.csv"))
+
+
+def test_a_table_of_texts_says_how_their_column_is_called(tmp_path):
+    (tmp_path / "genes.csv").write_text("sequence,label\nACGT,x\nACG,y\n")
+    with pytest.raises(UsageError, match=r"There is no column 'text'.* Rename the column of the texts to text\."):
+        open_target(str(tmp_path / "genes.csv"), custom_data=CustomData(kind="text")).read()
+
+
+def test_whole_numbers_of_a_real_type_are_values_with_a_note(tmp_path, caplog):
+    caplog.set_level("INFO", logger="modgap")
+    np.savez(tmp_path / "data.npz", x=np.zeros((40, 6)), y=np.arange(40.0) % 2)
+    target = open_target(str(tmp_path / "data.npz"), custom_data=CustomData(kind="series"))
+    assert target.manifest.task == "regression"
+    assert "The 2 different values of y are whole numbers" in caplog.text
+    assert "--task classification" in name_options(caplog.text)
+
+
+def test_labels_of_which_nearly_all_differ_are_told(tmp_path):
+    np.savez(tmp_path / "data.npz", x=np.zeros((40, 6)), y=[f"label {number}" for number in range(40)])
+    target = open_target(str(tmp_path / "data.npz"), custom_data=CustomData(kind="series"))
+    with pytest.raises(InputError, match="The 40 samples of data have 40 different labels, so there are no validation"):
+        read_target_data(target)
+
+
 def test_a_path_that_is_not_there_is_said_to_be_missing():
+    with pytest.raises(UsageError, match=r"^no target at gone/"):
+        open_target("gone/", custom_data=CustomData(group="x"))
     with pytest.raises(UsageError, match=r"^There is no file or folder phtos, and no target of this name"):
         open_target("phtos")
     with pytest.raises(UsageError, match="Did you mean digits"):

@@ -325,6 +325,19 @@ def test_values_that_are_numbers_have_a_metric_of_which_the_mean_is_the_best_con
         assert found[0] == pytest.approx(y.std(axis=0).mean())
 
 
+@pytest.mark.parametrize("name", ["nRMSE", "relative L2"])
+def test_a_sample_whose_y_is_0_is_left_out_also_after_y_was_standardized(name):
+    y = (np.random.default_rng(0).random((20, 1, 6, 5)) < 0.3).astype(float)
+    y[::4] = 0
+    outputs = np.random.default_rng(1).random(y.shape)
+    scale = np.full(1, y.mean()), np.full(1, y.std())
+    standardized, standard_outputs = (((values - y.mean()) / y.std()).astype(np.float32) for values in (y, outputs))
+    found = metric(name, scale)
+    found.update(standard_outputs, standardized)
+    assert found.left_out() == 5
+    assert found.compute() == pytest.approx(of(name, outputs, y).compute(), rel=1e-5)
+
+
 def test_wrong_requests():
     with pytest.raises(UsageError, match="Did you mean 1 - mAP"):
         metric("mAP")

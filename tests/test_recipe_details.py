@@ -50,6 +50,14 @@ def test_targets_without_a_recipe_get_a_cosine_schedule(overrides, expected):
     assert (stage.decay, stage.decay_epochs) == expected
 
 
+@pytest.mark.parametrize("stage", ["stage1", "stage2"])
+def test_a_decay_that_ends_within_the_warm_up_is_refused(stage):
+    settings = [f"{stage}.decay_epochs=2", f"{stage}.warmup_epochs=2"]
+    with pytest.raises(UsageError, match=rf"{stage}\.decay_epochs=2 is not after the warm-up of 2 epochs"):
+        resolve_recipe(named_manifest("digits"), overrides=settings)
+    assert resolve_recipe(named_manifest("digits"), overrides=["stage2.epochs=1"]).stage2.decay_epochs == 1
+
+
 def test_recipes_of_benchmarks_keep_their_schedule():
     stage = resolve_recipe(named_manifest("fsd50k")).stage2
     assert (stage.decay, stage.decay_epochs, stage.warmup_epochs) == ("linear", 100, 5)

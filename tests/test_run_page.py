@@ -70,6 +70,10 @@ def test_what_weakens_the_result_is_said(record):
     text = visible_text(render_run(record, []))
     assert "the test samples chose the epoch" in text
     assert "3 test groups are too few" in text
+    record["result"]["chosen_by"] = "last epoch"
+    assert "the test samples chose the epoch" not in visible_text(render_run(record, []))
+    record["recipe"]["stage2"]["patience"] = 3
+    assert "the test samples chose the epoch" in visible_text(render_run(record, []))
     record["method"] = "scratch"
     assert "It is scratch" in visible_text(render_run(record, []))
 

@@ -7,8 +7,11 @@ from PIL import Image
 
 from modgap.errors import InputError
 from modgap.targets import open_target
+from modgap.targets.custom import CustomData
 from modgap.training.batches import BatchFeed
 from modgap.training.evaluation import Evaluator
+from modgap.training.fitted_run import true_values
+from modgap.training.methods.orca import alignment_classes
 from modgap.training.training_data import read_target_data
 from tests.training import run
 
@@ -86,6 +89,45 @@ def test_fields_are_standardized_by_channel_within_the_mask(tmp_path):
     values = y[data.train]
     assert np.allclose(data.y_standardization[0], np.nanmean(values, axis=(0, 2, 3)), rtol=1e-5)
     assert np.allclose(data.y_standardization[1], np.nanstd(values, axis=(0, 2, 3)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("masked", [np.nan, 1000.0])
+def test_masked_values_do_not_count_in_fitted_models_and_clusters(tmp_path, masked):
+    """A probe predicts the values that count, and clusters are the same, whatever the masked values are."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((60, 1, 12, 10)).astype(np.float32)
+    y = x.mean((2, 3), keepdims=True) + np.zeros((1, 12, 10), np.float32)
+    masks = (rng.random(y.shape) < 0.8).astype(np.uint8)
+    results = []
+    for fill in (0.0, masked):
+        target = opened(tmp_path, np.where(masks, y, fill).astype(np.float32), x=x, masks=masks)
+        data = read_target_data(target)
+        truth = true_values(data, data.train)
+        assert np.isfinite(truth.matrix).all()
+        counts = truth.mask != 0
+        assert np.array_equal(truth.y[counts], data.ground_truth(data.train)[0][counts])
+        results.append((alignment_classes(data), truth.y))
+    assert np.array_equal(results[0][0], results[1][0])
+    assert np.array_equal(results[0][1], results[1][1])
+
+
+def test_numbers_of_a_table_are_no_field_if_there_are_as_many_as_columns(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "same.npz", x=rng.standard_normal((60, 3)), y=rng.standard_normal((60, 3)) * [1, 100, 1e4])
+    table = open_target(str(tmp_path / "same.npz"), custom_data=CustomData(kind="table"))
+    data = read_target_data(table)
+    assert data.output.shape == (3,)
+    assert data.scale[1] == pytest.approx([1, 100, 1e4], rel=0.5)
+    series = open_target(str(tmp_path / "same.npz"), custom_data=CustomData(kind="series"))
+    assert read_target_data(series).output.shape == (1, 3)
+
+
+def test_a_metric_of_classes_takes_values_as_they_are(tmp_path):
+    y = (np.random.default_rng(1).random((40, 1, 12, 10)) < 0.3).astype(np.float32)
+    target = opened(tmp_path, y, task="regression", more='metric = { name = "1 - AUROC" }')
+    data = read_target_data(target)
+    assert data.scale is None
+    assert Evaluator(data, CPU, torch.float32, 8).metric(Zero((1, 12, 10)), data.test).compute() == 0.5
 
 
 def test_values_with_a_stated_loss_are_not_standardized(tmp_path):

@@ -133,7 +133,7 @@ def test_mona_differs_from_emb(trained):
 
 @pytest.mark.parametrize("settings", [
     ("stage1.task_loss=false",), ("stage1.objective=supervised-contrastive",), ("stage1.objective=davies-bouldin",),
-    ("stage1.uniform_pairs=all",), ("stage1.inner_steps=2",), ("stage1.route=exact",),
+    ("stage1.uniform_pairs=all",), ("stage1.inner_steps=2",), ("stage1.route=finite-difference",),
 ])  # fmt: skip
 def test_ablations_of_mona(trained, settings):
     done, plain = trained("mona", "vit", "classification", *settings), trained("mona")
@@ -271,10 +271,9 @@ def test_recipes_come_from_manifest_method_and_user():
     assert (changed.stage1.weight, changed.stage2.optimizer, changed.stage2.gradient_clip) == (2, "sgd", None)
 
 
-@pytest.mark.parametrize(("source", "route"), [("vit", "finite-difference"), ("resnet", "exact")])
-def test_route_depends_on_the_source(trained, source, route):
-    record = trained("mona", source).record
-    assert record["recipe"]["stage1"]["route"] == route
+def test_the_mixed_product_is_exact_by_default(trained):
+    record = trained("mona", "vit").record
+    assert record["recipe"]["stage1"]["route"] == "exact"
     assert record["recipe_conversion"] == {}
 
 

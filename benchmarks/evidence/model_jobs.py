@@ -20,9 +20,9 @@ from modgap.sources import control_name
 from modgap.targets import open_target
 from modgap.targets.samples import SelectedSamples
 from modgap.targets.splits import stratification_labels, stratified_subset
-from modgap.training.fitted_run import is_table, sample_form, suitable_baselines, true_values
+from modgap.training.fitted_run import sample_form, suitable_baselines, true_values
 from modgap.training.linear_probe import linear_probe, open_probed_sources
-from modgap.training.training_data import TargetData, read_target_data
+from modgap.training.training_data import TargetData, is_table, read_target_data
 
 TARGETS = [
     "acsf1",

@@ -314,7 +314,8 @@ def sample_arrays(
     if groups is not None:
         arrays["groups"] = groups
     if table.targets is not None:
-        arrays["values"] = pool_targets(table.select(rows).targets)  # type: ignore[arg-type]
+        selected = table.select(rows)
+        arrays["values"] = pool_targets(selected.targets, selected.masks)  # type: ignore[arg-type]
     return arrays
 
 

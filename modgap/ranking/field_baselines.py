@@ -68,7 +68,7 @@ def chosen_baselines(which: str, target: Target, samples: SampleRequest, n_sourc
     if which == NONE:
         return []
     from modgap.baselines.baseline import QUICK_SECONDS, is_field, quick_baselines
-    from modgap.training.fitted_run import is_table
+    from modgap.training.training_data import is_table
 
     try:
         data = _read(target, samples)
@@ -123,7 +123,8 @@ def _read(target: Target, samples: SampleRequest) -> _Data:
     from modgap.training.training_data import sample_shape, table_output
 
     table, rows, labels, groups = select_samples(target, LogitsRequest(samples, head="none"))
-    values = None if table.targets is None else pool_targets(table.select(rows).targets)  # type: ignore[arg-type]
+    selected = table.select(rows)
+    values = None if selected.targets is None else pool_targets(selected.targets, selected.masks)
     outputs = SourceOutputs(np.empty((len(rows), 0)), labels, values=values, groups=groups)
     form = SampleForm(target.manifest.input, sample_shape(table, rows, target.manifest.input))
     y, scale = np.asarray(labels), (np.zeros(1), np.ones(1))
@@ -134,7 +135,7 @@ def _read(target: Target, samples: SampleRequest) -> _Data:
         y, output = (values - scale[0]) / scale[1], Output("regression", (values.shape[1],))
     truth = Truth(output, y, groups=groups)
     # The labels of values are clusters.
-    predicted = table_output(table if values is None else replace(table, labels=None))
+    predicted = table_output(table if values is None else replace(table, labels=None), target.manifest)
     return _Data(outputs, SelectedSamples(table.samples, rows), form, predicted, truth, scale)
 
 

@@ -352,7 +352,16 @@ def _array_task(name: str, shape: tuple[int, ...], dtype_kind: str, read: Callab
         )
         log.info(text, name, shape, shape[1])
         return "multi-label"
-    return "regression" if dtype_kind == "f" else "classification"
+    if dtype_kind != "f":
+        return "classification"
+    values = np.asarray(read())
+    if values.ndim == 1 and np.all(values == np.round(values)) and len(np.unique(values)) <= MOST_CLASSES:
+        text = (
+            "The %d different values of %s are whole numbers, read as real values because of their type. If they are "
+            'classes, pass `custom_data={"task": "classification"}`.'
+        )
+        log.info(text, len(np.unique(values)), name)
+    return "regression"
 
 
 def _npy_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
@@ -439,7 +448,9 @@ def table_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
         try:
             frame = read_named_frame(path, custom_data.label_column, custom_data.group)
         except UsageError:
-            refuse_at_once(path, custom_data.fields(), read_frame(path))
+            frame = read_frame(path)
+            if listed_paths(path, custom_data.kind, frame) is None:
+                refuse_at_once(path, custom_data.fields(), frame)
             raise
     manifest, files = _list_manifest(path, custom_data, frame) or _csv_manifest(path, custom_data, frame)
     return manifest.model_copy(update={"task": custom_data.task or _task(path, custom_data, frame)}), files

@@ -80,7 +80,13 @@ class Filling:
     values: np.ndarray
 
     def __call__(self, sample: np.ndarray) -> np.ndarray:
-        """Return the sample without missing values."""
+        """Return the sample without missing values.
+
+        Raises:
+            InputError: When it has another shape than the values.
+        """
+        if np.shape(sample) != self.values.shape:
+            raise InputError(f"It has shape {np.shape(sample)}. Expected {self.values.shape}, as in the training.")
         filled: np.ndarray = np.where(np.isnan(sample), self.values, sample)
         return filled
 

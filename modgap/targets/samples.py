@@ -248,7 +248,7 @@ def computing_type(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.float32 if np.can_cast(dtype, np.float32) else np.float64)
 
 
-def pool_targets(targets: Samples, max_values: int = MAX_POOLED_VALUES) -> np.ndarray:
+def pool_targets(targets: Samples, masks: Samples | None = None, max_values: int = MAX_POOLED_VALUES) -> np.ndarray:
     """Return the values of each target as one row, averaged over blocks of neighbors if there are too many.
 
     The longest axis, which is usually space or time, is halved by the mean of each two neighbors until the values are
@@ -257,6 +257,7 @@ def pool_targets(targets: Samples, max_values: int = MAX_POOLED_VALUES) -> np.nd
 
     Args:
         targets: N targets of one shape.
+        masks: 0/1 of their shape, 1 where a value counts. The others are the mean of those of the same target that do.
         max_values: Largest number of values D in a row.
 
     Returns:
@@ -265,7 +266,13 @@ def pool_targets(targets: Samples, max_values: int = MAX_POOLED_VALUES) -> np.nd
     Raises:
         InputError: When the targets differ in size.
     """
-    rows = [_coarsen(np.asarray(targets[i], dtype=np.float64), max_values).ravel() for i in range(len(targets))]
+    rows = []
+    for number in range(len(targets)):
+        values = np.asarray(targets[number], dtype=np.float64)
+        if masks is not None:
+            counts = np.broadcast_to(np.asarray(masks[number]) != 0, values.shape)
+            values = np.where(counts, values, values[counts].mean() if counts.any() else 0)
+        rows.append(_coarsen(values, max_values).ravel())
     sizes = {row.size for row in rows}
     if len(sizes) > 1:
         raise InputError(f"expected values of one shape to cluster, got sizes from {min(sizes)} to {max(sizes)}")

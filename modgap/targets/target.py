@@ -169,7 +169,9 @@ class Target:
                 _raise_if_missing(table)
                 raise InputError(self._real_values_message())
             train = np.asarray(table.splits) == SPLITS.index("train")
-            labels = pseudo_classes(pool_targets(table.targets), train=train, n_classes=manifest.pseudo_classes)
+            labels = pseudo_classes(
+                pool_targets(table.targets, table.masks), train=train, n_classes=manifest.pseudo_classes
+            )
         classes = _class_names(table.classes or (), manifest)
         _warn_about_absent_classes(labels, classes, manifest)
         if classes:
@@ -303,12 +305,12 @@ def _locate(name: str, custom_data: CustomData, data_dir: Path | None) -> Target
             raise UsageError(f"`data_dir` applies to manifests, not to target {name}, which is a path itself")
         manifest, files = custom_data_manifest(path, custom_data)
         return Target(manifest, files, cli_arguments=_join_arguments(name, custom_data.options()))
-    if fields := custom_data.fields():
-        raise UsageError(f'`custom_data["{next(iter(fields))}"]` applies to custom data, not to target {name}')
     is_file = path.suffix == ".toml"
     if not is_file and (path.suffix or "/" in name):
         problem = f"modgap cannot read the format of {name}" if path.is_file() else f"no target at {name}"
         raise UsageError(f"{problem}. Expected the name of a manifest, {CUSTOM_DATA_FORMATS}.")
+    if fields := custom_data.fields():
+        raise UsageError(f'`custom_data["{next(iter(fields))}"]` applies to custom data, not to target {name}')
     manifest = load_manifest(path) if is_file else named_manifest(name)
     folder, files = find_target_files(manifest, name, data_dir, path.parent if is_file else None)
     options = {} if data_dir is None else {"data-dir": str(data_dir)}

@@ -67,6 +67,9 @@ def _notes(record: Record) -> Iterator[str]:
         yield f"The model is a linear probe of {names} with {fitted['setting']}. The source is as it was."
     elif fitted:
         yield f"The model is the baseline {fitted['name']} with {fitted['features']} and {fitted['setting']}."
+    if result["validation"] is not None:
+        unit = f" {result['unit']}" if result["unit"] else ""
+        yield f"The validation {metric_without_unit(result)} is {result['validation']:.4g}{unit}."
 
 
 def _compared_models(fitted: Record | None) -> Iterator[Table]:
@@ -137,7 +140,8 @@ def _against_majority(result: Record) -> Verdict:
 def _checks(record: Record) -> Iterator[Verdict]:
     result = record["result"]
     # Nothing of a baseline or a linear probe is chosen on the test samples.
-    if record["protocol"] == "orca" and not record.get("fitted"):
+    is_last = result["chosen_by"] == "last epoch" and not record["recipe"]["stage2"].get("patience")
+    if record["protocol"] == "orca" and not record.get("fitted") and not is_last:
         text = "With --protocol orca the test samples chose the epoch, so the test error is lower than on new samples."
         yield Verdict("The test error is optimistic", "", WARN, text)
     if reason := result.get("no_interval"):

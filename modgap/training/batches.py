@@ -156,15 +156,17 @@ def check_augmentation(name: str, data: TargetData) -> None:
         UsageError: When the samples are of another kind, or have no background levels.
     """
     spec = data.transform.spec
+    is_image = len(data.transform.input_shape) == 3
     way_out = 'Pass `settings={"stage2.augmentation": "none"}`.'
-    if name == "crop-flip" and len(data.transform.shape) != 3:
+    if name == "crop-flip" and not (is_image and len(data.transform.shape) == 3):
         raise UsageError(
-            f"stage2.augmentation=crop-flip is for images, but the samples of this target are {spec.kind}. {way_out}"
+            "stage2.augmentation=crop-flip is for images, but the samples of this target are of kind "
+            f"{spec.kind}, or the source reads them as another. {way_out}"
         )
-    if name in ("spec-augment", "noise-spec-augment") and spec.kind != "audio":
+    if name in ("spec-augment", "noise-spec-augment") and not (is_image and spec.kind == "audio"):
         raise UsageError(
             f"stage2.augmentation={name} is for spectrograms of sound, but the samples of this target are of "
-            f"kind {spec.kind}. {way_out}"
+            f"kind {spec.kind}, or the source reads them as another. {way_out}"
         )
     if name == "background-level" and data.table.levels is None:
         raise UsageError(

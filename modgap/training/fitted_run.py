@@ -26,7 +26,6 @@ from modgap.baselines.predictors import constant_scores
 from modgap.errors import InputError, Progress, UsageError
 from modgap.sources import Source, source_infos
 from modgap.storage.json_records import plain_values
-from modgap.targets import Manifest
 from modgap.targets.samples import SelectedSamples
 from modgap.training.checkpoint import write_tensors
 from modgap.training.evaluation import evaluate_metric, write_sample_errors
@@ -47,7 +46,7 @@ from modgap.training.run_folder import (
 )
 from modgap.training.train_request import TrainRequest, settings_record
 from modgap.training.trained_inputs import TrainedInputs, write_inputs
-from modgap.training.training_data import TargetData, classes_without_samples, read_target_data
+from modgap.training.training_data import TargetData, classes_without_samples, is_table, read_target_data
 
 BASELINE = "baseline"
 """Name of the method, alone for the best baseline, or followed by a colon and the name of one."""
@@ -55,8 +54,6 @@ FEW = 500
 """Training samples on which the probes of all sources are compared, if there are more."""
 FINALISTS = 3
 """Number of those probes that are then compared on all training samples."""
-TABLE_STEP = "standardize"
-"""The step that standardizes the columns of a table one by one."""
 
 log = logging.getLogger("modgap")
 
@@ -188,19 +185,21 @@ def sample_form(data: TargetData) -> SampleForm:
     return SampleForm(data.target.manifest.input, data.transform.shape)
 
 
-def is_table(manifest: Manifest) -> bool:
-    """Return True if samples are rows of a table: they are read so, or their columns are standardized one by one."""
-    return manifest.reader.options.get("kind") == "table" or any(step.name == TABLE_STEP for step in manifest.steps)
-
-
 def suitable_baselines(candidates: list[Baseline], data: TargetData, form: SampleForm) -> list[Baseline]:
     """Return those of some baselines that can be fitted to a target."""
     return [one for one in candidates if one.suits(form, is_table=is_table(data.target.manifest), output=data.output)]
 
 
 def true_values(data: TargetData, rows: np.ndarray) -> Truth:
-    """Return the truth of some samples of a target, as a baseline is fitted to it."""
+    """Return the truth of some samples of a target, as a baseline is fitted to it.
+
+    Values that do not count are the mean of those that do at the same place, because few models can leave them out.
+    """
     y, mask = data.ground_truth(rows)
+    if mask is not None:
+        counts = mask != 0
+        means = np.where(counts, y, 0).sum(axis=0) / np.maximum(counts.sum(axis=0), 1)
+        y = np.where(counts, y, means).astype(y.dtype)
     return Truth(data.output, y, mask, None if data.groups is None else data.groups[rows])
 
 

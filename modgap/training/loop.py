@@ -222,9 +222,13 @@ class _StageLoop:
             except RuntimeError as error:
                 # Processes that have exchanged a part of an update cannot begin it again one by one.
                 if not is_out_of_memory(error) or not self.sizes.can_halve or self.training.processes.size > 1:
+                    reason = str(error).strip().splitlines()[-1]
+                    if "is not implemented" in reason and self.stage.recipe_section == "stage1":
+                        # Some layers have no second derivative.
+                        reason += ' Pass `settings={"stage1.route": "finite-difference"}`.'
                     raise InputError(
                         f"The update {position.update + 1} of epoch {position.epoch + 1} of {self.stage.name} failed: "
-                        f"{str(error).strip().splitlines()[-1]}"
+                        f"{reason}"
                     ) from error
             # Until here, the traceback of the error held the tensors of the failed pass.
             self.sizes.halve()

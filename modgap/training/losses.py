@@ -16,6 +16,8 @@ from modgap.targets import Manifest
 Result = TypeVar("Result")
 Scale = tuple[np.ndarray, np.ndarray] | tuple[Tensor, Tensor]
 """Mean and standard deviation: value * sd + mean is in the original unit."""
+ROUNDING = 4 * torch.finfo(torch.float32).eps
+"""Largest rounding error of standardized values in the original unit, relative to the mean."""
 
 
 def safe_sqrt(squares: Tensor) -> Tensor:
@@ -136,6 +138,9 @@ def align_shapes(
     valid = valid_positions(mask, y.shape)
     outputs = rescale(to_single_precision(outputs), scale)
     y = rescale(y.to(outputs.dtype), scale)
+    if scale is not None:
+        # Errors relative to y leave out what is 0, which it no longer is after it was standardized and rounded.
+        y = torch.where(y.abs() <= ROUNDING * rescale(torch.zeros_like(y), scale).abs(), 0, y)
     if valid is not None:
         outputs = torch.where(valid, outputs, 0)
         y = torch.where(valid, y, 0)

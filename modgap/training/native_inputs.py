@@ -43,6 +43,11 @@ class NativeTransform(InputTransform):
     piece_shape: tuple[int, ...] = field(kw_only=True)
     length: int | None = field(default=None, kw_only=True)
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of every piece; empty for tokens."""
+        return self.piece_shape
+
     def example(self) -> torch.Tensor:
         """Return a piece of zeros, or the tokens of a short text."""
         if isinstance(self.source_input, TextInput):

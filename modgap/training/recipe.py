@@ -58,10 +58,8 @@ class EmbedderStage(OptimizerSettings):
     inner_steps: int = Field(
         default=1, ge=1, le=10, description="Number of virtual steps; more than one needs route=exact."
     )
-    route: Literal["exact", "finite-difference"] | None = Field(
-        default=None,
-        description="How the mixed product is computed; if absent, exact for convolutional sources, for several inner "
-        "steps and in bfloat16, otherwise finite-difference.",
+    route: Literal["exact", "finite-difference"] = Field(
+        default="exact", description="How the mixed product is computed; finite-difference needs less memory."
     )
     objective: Literal["alignment-uniformity", "supervised-contrastive", "davies-bouldin"] = Field(
         default="alignment-uniformity", description="Outer loss on the surrogate's features, equation (4)."
@@ -259,27 +257,19 @@ def resolve_recipe(
         raise UsageError(
             f'The training settings are invalid. {" ".join(faults)} Correct them with `settings={{"KEY": VALUE}}`.'
         ) from error
+    for name, stage in (("stage1", recipe.stage1), ("stage2", recipe.stage2)):
+        ends = stage.decay_epochs
+        if any(text.startswith(f"{name}.decay_epochs") for text in overrides) and ends and ends <= stage.warmup_epochs:
+            raise UsageError(
+                f"{name}.decay_epochs={ends:g} is not after the warm-up of {stage.warmup_epochs:g} epochs. Give a "
+                f'later epoch, or less warm-up: `settings={{"{name}.warmup_epochs": 0}}`.'
+            )
     stage, given = recipe.stage2, record["stage2"]
     if manifest.training is not None or "decay_epochs" in given or not stage.epochs:
         return recipe
     # Where neither a benchmark nor the user ends the decay, it goes over stage 2, by default as a cosine.
     schedule = {"decay": given.get("decay", "cosine"), "decay_epochs": float(stage.epochs)}
     return recipe.model_copy(update={"stage2": stage.model_copy(update=schedule)})
-
-
-def choose_route(recipe: Recipe, *, kinks: bool) -> Recipe:
-    """Return the recipe with a route for the mixed product, where the user has set none.
-
-    Args:
-        recipe: All settings.
-        kinks: True if the source is a network of ReLUs. Such a network has kinks in place of a second derivative.
-            Finite differences step across the kinks, so they do not estimate the mixed product. In reduced precision
-            they would drown in the rounding, so they are not the default there either.
-    """
-    stage = recipe.stage1
-    is_exact = kinks or recipe.precision == "bfloat16" or stage.inner_steps > 1
-    route = stage.route or ("exact" if is_exact else "finite-difference")
-    return recipe.model_copy(update={"stage1": stage.model_copy(update={"route": route})})
 
 
 def describe_settings(model: type[BaseModel]) -> dict[str, tuple[object, str]]:

@@ -15,7 +15,7 @@ from modgap.storage.cache import cache_key
 from modgap.targets import Target, TargetRequest, manifest_names
 from modgap.training.methods import get_method
 from modgap.training.native_inputs import native_data, reads_native_input
-from modgap.training.recipe import EmbedderStage, Recipe, choose_route, conversion_record, resolve_recipe
+from modgap.training.recipe import EmbedderStage, Recipe, conversion_record, resolve_recipe
 from modgap.training.surrogate import Surrogate, open_surrogate
 from modgap.training.trained_inputs import inputs_record
 from modgap.training.training_data import Protocol, TargetData, read_target_data
@@ -58,7 +58,7 @@ class TrainSetup(NamedTuple):
 
 
 def request_recipe(request: TrainRequest, target: Target) -> Recipe:
-    """Return the settings of a request, all but the default of `stage1.route`, which depends on the source.
+    """Return the settings of a request.
 
     Raises:
         UsageError: When a setting is unknown or invalid or not for the target, or an epoch that is to be kept does not
@@ -152,7 +152,7 @@ def set_up_training(request: TrainRequest, source: Source, data: TargetData) -> 
         InputError: When the surrogate is missing.
     """
     method = get_method(request.method)
-    recipe = choose_route(request_recipe(request, data.target), kinks=source.convolutional)
+    recipe = request_recipe(request, data.target)
     if reads_native_input(method, data.target.manifest.input):
         data = native_data(data, source, recipe.target_sequence_length)
     # The surrogate is opened before the training, so that what is missing is noticed and recorded early.

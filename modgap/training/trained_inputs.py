@@ -96,6 +96,13 @@ class TrainedInputs:
         """True if a step replaces missing values."""
         return any(type(transform).__name__ == "Filling" for transform in self.transforms or ())
 
+    def check_length(self, sample: Any) -> None:
+        """Raise an InputError if a series is longer or shorter than those of the training, which had one length."""
+        shape = self.inputs.shape
+        has_one_length = self.inputs.spec.kind == "series" and not self.inputs.stretched and len(shape) == 2
+        if has_one_length and np.ndim(sample) == 2 and np.shape(sample) != shape:
+            raise InputError(f"It has shape {np.shape(sample)}. Expected {shape}, as in the training.")
+
     def prepared(self, sample: Any) -> Any:
         """Return a sample as the target's files have it after the target's steps.
 

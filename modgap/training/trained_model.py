@@ -267,10 +267,10 @@ class TrainedModel:
 
         def read(row: int) -> Any:
             """Return a sample after the target's steps."""
-            if is_prepared:
-                return sequence[row]
             try:
-                return self.inputs.prepared(self._array(sequence[row]))
+                sample = sequence[row] if is_prepared else self.inputs.prepared(self._array(sequence[row]))
+                self.inputs.check_length(sample)
+                return sample
             except InputError as error:
                 raise _unfit(row, error) from error
 

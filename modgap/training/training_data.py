@@ -10,12 +10,16 @@ from torch.nn.functional import interpolate
 
 from modgap.errors import InputError, UsageError
 from modgap.inputs.representations import chunk_spans, log_mel_spectrograms, stretch
-from modgap.targets import SPLITS, Samples, Table, Target
+from modgap.targets import SPLITS, Manifest, Samples, Table, Target
 from modgap.targets.manifest import InputSpec
 from modgap.targets.output import Output
 from modgap.targets.samples import PartialSamples, computing_type, have_one_shape
 from modgap.targets.splits import VAL, fill_split, stratification_labels, stratified_subset
+from modgap.training.metrics import SCALED_METRICS
 from modgap.training.task_loss import MicroBatch
+
+TABLE_STEP = "standardize"
+"""The step that standardizes the columns of a table one by one."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,11 @@ class InputTransform:
 
     kind: ClassVar[Literal["image"]] = "image"
     """Kind of input as which pieces are batched."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of every piece; empty for tokens."""
+        return self.shape
 
     def batch(self, pieces: Sequence[np.ndarray], device: torch.device) -> torch.Tensor:
         """Return inputs as a batch (B, C, ...) on a device."""
@@ -319,11 +328,19 @@ def read_target_data(
         validation = test if protocol == "orca" else test[:0]
     for name, rows in (("training", train), ("validation", validation), ("test", test)):
         if len(rows) == 0 and (name, protocol) != ("validation", "labeled"):
+            if table.labels is not None and table.labels.ndim == 1:
+                n_classes = len(np.unique(table.labels))
+                if 2 * n_classes > len(table):
+                    raise InputError(
+                        f"The {len(table):,} samples of {target.name} have {n_classes:,} different labels, so there "
+                        f"are no {name} samples. Name another column of labels. If the labels are real values, pass "
+                        '`custom_data={"task": "regression"}`.'
+                    )
             raise InputError(
                 f"The target {target.name} has no {name} samples. If its data has splits, mark samples of each kind in "
                 "them, or remove all, and they are drawn. Otherwise check the fractions in its manifest."
             )
-    output = table_output(table)
+    output = table_output(table, target.manifest)
     if output.task == "classification":
         _check_classes(table, train, target.name)
     spec = target.manifest.input
@@ -335,6 +352,8 @@ def read_target_data(
         transform = InputTransform(spec, shape, np.zeros(shape[:1]), np.ones(shape[:1]), stretched)
     data = TargetData(target, table, transform, output, train, validation, test, protocol)
     if output.task != "regression" or target.manifest.loss is not None or table.target_scale is not None:
+        return data
+    if target.manifest.metric is not None and target.manifest.metric.name not in SCALED_METRICS:
         return data
     return replace(data, y_standardization=_fit_y_standardization(data))
 
@@ -419,7 +438,12 @@ def _common_length(table: Table, train: np.ndarray, spec: InputSpec) -> int | No
     return None if (lengths == lengths[0]).all() else int(lengths[train].max())
 
 
-def table_output(table: Table) -> Output:
+def is_table(manifest: Manifest) -> bool:
+    """Return True if samples are rows of a table: they are read so, or their columns are standardized one by one."""
+    return manifest.reader.options.get("kind") == "table" or any(step.name == TABLE_STEP for step in manifest.steps)
+
+
+def table_output(table: Table, manifest: Manifest) -> Output:
     """Return the output of a model of a target: its task, and the shape of what is predicted for a sample."""
     if table.labels is not None:
         labels, n_names = table.class_labels, len(table.classes or ())
@@ -433,8 +457,10 @@ def table_output(table: Table) -> Output:
     assert table.targets is not None
     shape = np.shape(table.targets[0])
     space = np.shape(table.samples[0])[1:]
-    # A field over the sample's own space (dense regression) has no axis of channels. Neither has a single number.
-    return Output("regression", (1, *shape) if shape == space or not shape else shape)
+    # A field over the sample's own space (dense regression) has no axis of channels. Neither has a single number. The
+    # columns of a table are no space.
+    is_field = shape == space and not (len(space) == 1 and is_table(manifest))
+    return Output("regression", (1, *shape) if is_field or not shape else shape)
 
 
 def _check_classes(table: Table, train: np.ndarray, target: str) -> None:

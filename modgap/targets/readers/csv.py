@@ -260,6 +260,8 @@ def _check_columns(frame: "DataFrame", columns: Sequence[str]) -> None:
             by_lower_case = {str(name).lower(): str(name) for name in frame.columns}
             similar = difflib.get_close_matches(column.lower(), by_lower_case, n=1)
             way_out = f" Did you mean {by_lower_case[similar[0]]}?" if similar else ""
+            if column == "text":
+                way_out = " Rename the column of the texts to text."
             raise UsageError(f"There is no column {column!r}. The columns are {list_names(frame.columns)}.{way_out}")
         if frame[column].isna().any():
             raise InputError(

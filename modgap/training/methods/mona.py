@@ -203,7 +203,7 @@ def mona_gradient(task: TaskLoss, outer: OuterLoss, embedder: Sequence[str], set
         The gradient. Its scalar `outer` is L_outer after the virtual steps. Its scalar `mixed_share` is
         `||lambda * gradient of L_outer|| / ||gradient of L_t||`, both by the embedder.
     """
-    alpha, route = settings.alpha, settings.route or "exact"
+    alpha, route = settings.alpha, settings.route
     parameters = dict(task.model.named_parameters())
     inner = [name for name in parameters if name not in embedder]
     first_gradient, loss, graph = task_gradient_with_graph(task, parameters, [*embedder, *inner], inner, route)

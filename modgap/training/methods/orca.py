@@ -29,7 +29,7 @@ from modgap.models import TargetModel
 from modgap.process.devices import number_of, precise_type
 from modgap.process.installed_packages import import_optional
 from modgap.targets import Manifest
-from modgap.targets.samples import SelectedSamples, pool_targets
+from modgap.targets.samples import pool_targets
 from modgap.training.batches import generator
 from modgap.training.method import Method, Objective, Stage, Training, two_stages
 from modgap.training.recipe import FullStage, Recipe
@@ -256,7 +256,8 @@ def alignment_classes(data: TargetData) -> np.ndarray:
             return labels
         return pseudo_classes(labels.astype(np.float64), n_classes=min(CLUSTERS, len(np.unique(labels, axis=0))))
     assert data.table.targets is not None
-    values = pool_targets(SelectedSamples(data.table.targets, data.train))
+    selected = data.table.select(data.train)
+    values = pool_targets(selected.targets, selected.masks)  # type: ignore[arg-type]
     return pseudo_classes(values, n_classes=min(data.target.manifest.pseudo_classes or CLUSTERS, len(values)))
 
 
