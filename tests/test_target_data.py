@@ -1,10 +1,12 @@
 """Targets as the trainer needs them: samples of one shape, finite values, labels that have a class."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 
+from modgap.api.opening import target_request
 from modgap.errors import InputError
 from modgap.targets import open_target
 from modgap.targets.custom import CustomData
@@ -12,7 +14,7 @@ from modgap.training.batches import BatchFeed
 from modgap.training.evaluation import Evaluator
 from modgap.training.fitted_run import true_values
 from modgap.training.methods.orca import alignment_classes
-from modgap.training.training_data import read_target_data
+from modgap.training.training_data import is_table, read_target_data
 from tests.training import run
 
 CPU = torch.device("cpu")
@@ -188,3 +190,13 @@ def test_images_of_one_size_keep_it_and_others_get_the_size_of_the_source(tmp_pa
     assert part.x.shape[1:] == (3, 32, 32)
     assert abs(float(part.x.mean())) < 0.05
     assert read_target_data(photos(tmp_path / "unknown", sizes)).transform.shape[0] == 3
+
+
+@pytest.mark.parametrize(("names", "kind"), [("age bmi sex height", "table"), ("t0 t1 t2 t3", "series")])
+def test_a_data_frame_with_names_of_its_own_is_a_table(names, kind, own_cache):
+    frame = pd.DataFrame(np.random.default_rng(0).standard_normal((40, 4)), columns=names.split())
+    request = target_request((frame, np.arange(40) % 2), None, None, None)
+    assert (request.custom_data.kind if request.custom_data else "series") == kind
+    assert is_table(request.open().manifest) == (kind == "table")
+    stated = target_request((frame, np.arange(40) % 2), {"kind": "series"}, None, None)
+    assert not is_table(stated.open().manifest)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 from modgap.api.arguments import public_function
-from modgap.api.opening import open_source, open_target, target_name
+from modgap.api.opening import open_source, target_request
 from modgap.discrepancy.control import compare_with_controls
 from modgap.discrepancy.displayed import DiscrepancyResult
 from modgap.discrepancy.estimate import ESTIMATORS, held_out_samples
@@ -196,26 +196,26 @@ def measure(
     samples = SampleRequest(split, limit, seed, input_size, representation, dtype, device, batch_size, loader_workers)
     request = LogitsRequest(samples, head=head, compared=options.get("classes"))
     settings: SeededOptions = {**options, "seed": seed}
-    name = target_name(target)
+    requested = target_request(target, custom_data, data_dir, pseudo_classes)
     handle = open_source(source, weights=weights)
-    data = open_target(name, custom_data=custom_data, data_dir=data_dir, pseudo_classes=pseudo_classes)
+    data = requested.open()
     trained_embedder = None
     if embedder:
         from modgap.training.adapted_embedder import run_embedder
 
         # The run was trained on the target's values, and does not depend on how they are clustered.
-        unclustered = open_target(name, custom_data=custom_data, data_dir=data_dir) if pseudo_classes else data
+        unclustered = replace(requested, pseudo_classes=None).open() if pseudo_classes else data
         if representation:
             raise UsageError(
                 "`representation` does not apply to the embedder of a run. It applies only to the source's embedder. "
                 "Remove `representation` or `embedder`."
             )
-        trained_embedder = run_embedder(embedder, source, handle, name, unclustered, input_size=input_size)
+        trained_embedder = run_embedder(embedder, source, handle, requested.name, unclustered, input_size=input_size)
     if control and (embedder or is_control(source)):
         what = "the embedder of a run" if embedder else f"{source}, which has random weights itself"
         raise UsageError(f"`control` does not apply to {what}. Leave it out.")
     logits = _draw_per_group(source_logits(handle, data, request, progress, trained_embedder), per_group, seed)
-    result = _estimate_from_logits(source, name, logits, estimators, progress, settings)
+    result = _estimate_from_logits(source, requested.name, logits, estimators, progress, settings)
     # Elsewhere the record has only what these options led to, of which the command cannot be made again.
     named = {"weights": weights, "data_dir": data_dir, "pseudo_classes": pseudo_classes}
     named |= {"representation": representation, "per_group": per_group, "dtype": None if dtype == "float32" else dtype}

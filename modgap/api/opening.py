@@ -1,6 +1,7 @@
 """Sources and targets by name, before anything is loaded: the lists of them, `open_source` and `open_target`."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from modgap.sources import open_source as open_source_handle
 from modgap.targets import CustomData, Target, TargetRequest
 from modgap.targets.catalog import TargetInfo, select, target_infos
 from modgap.targets.stored_arrays import store_arrays
+from modgap.targets.table_needs import has_named_features
 
-__all__ = ["list_sources", "list_targets", "open_source", "open_target", "target_name", "target_request"]
+__all__ = ["list_sources", "list_targets", "open_source", "open_target", "target_request"]
 
 
 @public_function
@@ -122,22 +124,17 @@ def target_request(
     data_dir: str | Path | None,
     pseudo_classes: int | None,
 ) -> TargetRequest:
-    """Return the request for a target, from the arguments of `open_target`.
+    """Return the request for a target, from the arguments of `open_target`; a pair of arrays is stored in a file first.
+
+    A data frame whose columns have names of their own, not numbered ones, is a table.
 
     Raises:
         InputError: If the arrays cannot be a target.
     """
-    directory = None if data_dir is None else Path(data_dir)
-    return TargetRequest(target_name(target), CustomData.of(custom_data), directory, pseudo_classes)
-
-
-def target_name(target: str | Path | tuple[object, object]) -> str:
-    """Return the name or the path of a target; a pair of arrays is stored in a file first.
-
-    Args:
-        target: Name, path, or arrays (x, y).
-
-    Raises:
-        InputError: If the arrays cannot be a target.
-    """
-    return str(store_arrays(*target) if isinstance(target, tuple) else target)
+    described = CustomData.of(custom_data)
+    if isinstance(target, tuple):
+        x = target[0]
+        if hasattr(x, "columns") and (described is None or described.kind is None) and has_named_features({}, x):
+            described = replace(described or CustomData(), kind="table")
+        target = store_arrays(*target)
+    return TargetRequest(str(target), described, None if data_dir is None else Path(data_dir), pseudo_classes)

@@ -449,7 +449,7 @@ def table_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
             frame = read_named_frame(path, custom_data.label_column, custom_data.group)
         except UsageError:
             frame = read_frame(path)
-            if listed_paths(path, custom_data.kind, frame) is None:
+            if _listed(path, custom_data.kind, frame) is None:
                 refuse_at_once(path, custom_data.fields(), frame)
             raise
     manifest, files = _list_manifest(path, custom_data, frame) or _csv_manifest(path, custom_data, frame)
@@ -499,10 +499,14 @@ def series_file_manifest(path: Path, custom_data: CustomData) -> ManifestAndFile
     return manifest, {"train": [train], "test": [test]}
 
 
+def _listed(path: Path, kind: str | None, frame: "DataFrame") -> tuple[list[Path], str] | None:
+    """Return the images or sounds that a table lists, and their kind; None for other tables."""
+    return None if kind in ("table", "series", "text") else listed_paths(path, kind, frame)
+
+
 def _list_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> ManifestAndFiles | None:
     """Return the manifest and the files of a table that lists images or sounds; None for other tables."""
-    kind = custom_data.kind
-    listed = None if kind in ("table", "series", "text") else listed_paths(path, kind, frame)
+    listed = _listed(path, custom_data.kind, frame)
     if listed is None:
         return None
     paths, kind = listed

@@ -41,7 +41,8 @@ def store_arrays(
     if samples.dtype.kind not in "biuf" or samples.ndim < 2:
         raise InputError(
             f"x of the target has type {samples.dtype} and shape {samples.shape}. Expected numbers: images (N, H, W) "
-            "or (N, C, H, W), or series (N, length) or (N, C, length)."
+            "or (N, C, H, W), series (N, length) or (N, C, length), or rows of a table (N, D). A table with text is "
+            "read from a CSV or Parquet file."
         )
     if labels.ndim == 0 or len(labels) != len(samples):
         raise InputError(
