@@ -140,7 +140,7 @@ def _against_majority(result: Record) -> Verdict:
 def _checks(record: Record) -> Iterator[Verdict]:
     result = record["result"]
     # Nothing of a baseline or a linear probe is chosen on the test samples.
-    is_last = result["chosen_by"] == "last epoch" and not record["recipe"]["stage2"].get("patience")
+    is_last = result.get("chosen_by") == "last epoch" and not record["recipe"]["stage2"].get("patience")
     if record["protocol"] == "orca" and not record.get("fitted") and not is_last:
         text = "With --protocol orca the test samples chose the epoch, so the test error is lower than on new samples."
         yield Verdict("The test error is optimistic", "", WARN, text)

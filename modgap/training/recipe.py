@@ -258,8 +258,8 @@ def resolve_recipe(
             f'The training settings are invalid. {" ".join(faults)} Correct them with `settings={{"KEY": VALUE}}`.'
         ) from error
     for name, stage in (("stage1", recipe.stage1), ("stage2", recipe.stage2)):
-        ends = stage.decay_epochs
-        if any(text.startswith(f"{name}.decay_epochs") for text in overrides) and ends and ends <= stage.warmup_epochs:
+        ends, is_given = stage.decay_epochs, any(text.startswith(f"{name}.decay_epochs") for text in overrides)
+        if is_given and ends and ends <= stage.warmup_epochs and ends < stage.epochs:
             raise UsageError(
                 f"{name}.decay_epochs={ends:g} is not after the warm-up of {stage.warmup_epochs:g} epochs. Give a "
                 f'later epoch, or less warm-up: `settings={{"{name}.warmup_epochs": 0}}`.'
