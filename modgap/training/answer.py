@@ -67,7 +67,7 @@ def _notes(record: Record) -> Iterator[str]:
         yield f"The model is a linear probe of {names} with {fitted['setting']}. The source is as it was."
     elif fitted:
         yield f"The model is the baseline {fitted['name']} with {fitted['features']} and {fitted['setting']}."
-    if result["validation"] is not None:
+    if result.get("validation") is not None:
         unit = f" {result['unit']}" if result["unit"] else ""
         yield f"The validation {metric_without_unit(result)} is {result['validation']:.4g}{unit}."
 
