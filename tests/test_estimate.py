@@ -6,7 +6,7 @@ from scipy.special import softmax
 from modgap.discrepancy import estimate, estimator_chain, held_out_samples, label_space, learning_curve, map_discrepancy
 from modgap.discrepancy.bounds import upper_bound
 from modgap.discrepancy.control import compare_with_controls
-from modgap.discrepancy.held_out import held_out_problem
+from modgap.discrepancy.held_out import HeldOutProblem, held_out_problem
 from modgap.discrepancy.input_checks import validate_logits
 from modgap.discrepancy.labeled_samples import LabeledSamples
 from modgap.discrepancy.search import is_enumerable, search
@@ -269,6 +269,28 @@ def test_per_class_names_the_largest_number(easy):
     groups = np.repeat(np.arange(40), 5)
     with pytest.raises(InputError, match="and 2 groups of some class to test on"):
         estimate(logits, np.repeat(np.arange(4), 50), groups=groups, per_class=45)
+
+
+@pytest.mark.parametrize("estimators", [["soft"], ["search"]])
+def test_labels_of_whole_groups_move_also_with_samples_of_each_class_to_fit_on(estimators, monkeypatch):
+    """The folds of permuted labels are fitted on as many samples of each class as those of the real ones."""
+    groups, labels = np.repeat(np.arange(24), 10), np.repeat(np.arange(24) % 3, 10)
+    logits = np.random.default_rng(0).normal(size=(240, 6)) + np.random.default_rng(1).normal(size=(24, 6))[groups]
+    seen = []
+    permuted = HeldOutProblem.permuted
+
+    def look(problem, repeat, splits):
+        labeling = permuted(problem, repeat, splits)
+        for fit, test in zip(labeling.splits.fit, labeling.splits.test, strict=True):
+            seen.append(np.bincount(labeling.space.labels[np.asarray(fit)], minlength=3).tolist())
+            assert not set(groups[np.asarray(fit)]) & set(groups[np.asarray(test)])
+        return labeling
+
+    monkeypatch.setattr(HeldOutProblem, "permuted", look)
+    result = estimate(logits, labels, groups=groups, per_class=5, permutations=19, splits=4, estimators=estimators)
+    assert seen
+    assert all(counts == [5, 5, 5] for counts in seen)
+    assert 0 < result.null.p_value <= 1
 
 
 @pytest.mark.parametrize(("limit", "value"), [("MOST_ADDITIONS", 4 * 35 * 3 * 30 - 1), ("MOST_TESTS", 4 * 3 * 150 - 1)])

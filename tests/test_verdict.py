@@ -163,10 +163,25 @@ def test_the_check_of_the_majority_class_and_the_figure_name_the_error(estimator
     labels = even(60, 2)
     result = modgap.estimate(noise(labels, 6), labels, estimators=estimators, permutations=19, curve=False)
     checks = {check.question: check.sentence for check in result.answer.checks}
-    assert checks["Majority-class baseline"].startswith(f"The {name} is {result.best_estimate.held_out:.3f}.")
+    # A soft error is 1 - a probability, so the shares of wrong samples are no levels of it.
+    is_soft = estimators == ["soft"]
+    assert ("Majority-class baseline" in checks) != is_soft
+    assert ("chance level" in str(result)) != is_soft
+    assert f"The {name} is {result.best_estimate.held_out:.3f}" in str(result).replace("\n", " ")
     figure = result.plot()
     assert figure.axes[0].get_xlabel().startswith(name)
     assert name in " ".join(text.get_text() for text in figure.texts).lower()
+
+
+def test_a_map_that_is_always_right_is_not_called_worse_than_the_majority_class():
+    """Of 1,000 source classes with nearly equal probabilities, the soft error of a perfect map is near 1."""
+    labels = even(60, 3)
+    logits = np.random.default_rng(0).normal(scale=0.01, size=(60, 1000)).astype(np.float32)
+    logits[np.arange(60), labels] += 3
+    result = modgap.estimate(logits, labels, estimators="soft", permutations=19, curve=False)
+    assert result.best_estimate.held_out > 2 / 3
+    assert "majority" not in str(result)
+    assert "carry information about your logits" in result.answer.headline
 
 
 def test_the_answer_names_how_many_classes_were_tested():

@@ -178,15 +178,17 @@ def table(result: Discrepancy) -> Table:
         cells += [format_interval(control.interval, between="-"), *"---"]
         rows.append((cells, Mark(control.held_out, control.interval, is_reference=True)))
     levels = {"permuted labels": result.permuted_error, "majority class": result.prior, "chance level": result.chance}
+    # All levels are shares of wrong samples, which a soft error is not.
+    has_levels = not all(name.startswith("soft") for name in result.estimates)
     for name, level in levels.items():
-        if level is not None and result.estimates:
+        if level is not None and has_levels:
             rows.append(([name, f"{level:.3f}", *"----"], Mark(level, is_reference=True)))
     return Table(
         COLUMNS,
         [cells for cells, _ in rows],
-        note="The dashed line is the chance level. Squares are levels to compare with.",
+        note="The dashed line is the chance level. Squares are levels to compare with." if has_levels else "",
         marks=[mark for _, mark in rows],
-        reference=result.chance,
+        reference=result.chance if has_levels else None,
     )
 
 
@@ -209,12 +211,12 @@ def notes(result: Discrepancy, pairs: Sequence[tuple[str, str]]) -> Iterator[str
         result: The estimates.
         pairs: Pairs (target class, source class) of the best map, by name; empty without a map.
     """
-    if result.splits:
+    if any(estimate.held_out is not None for estimate in result.estimates.values()):
         fitted = f"{result.per_class} samples per class" if result.per_class else "one half of the samples"
         groups = " Splits and permutations take the groups into account." if result.n_groups else ""
         are_means = "come from 1 split" if result.splits == 1 else f"are means over {result.splits:,} splits"
         yield f"Held-out errors {are_means}; maps are fitted on {fitted}.{groups}"
-    else:
+    elif not result.splits and not result.k_way:
         yield "No samples were held out."
     # The certified upper bound is shown if neither a map, nor chance level or baseline, is as low.
     upper = result.upper_bound

@@ -13,7 +13,7 @@ from modgap.discrepancy.predictions import predicted_classes
 from modgap.discrepancy.soft import Labeling
 from modgap.discrepancy.threads import share_work
 from modgap.statistics.intervals import ErrorAverage, SampleErrors
-from modgap.statistics.splits import Splits, repeated_halves, testable_samples
+from modgap.statistics.splits import Splits, per_class_splits, repeated_halves, testable_samples
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class HeldOutProblem:
         splits: Folds of these samples.
         classes: Number of each tested class among all K classes, ascending.
         samples: Number of each sample among the N labeled samples, shape (M,).
+        per_class: Number of samples a class that the folds are fitted on; None for halves.
     """
 
     inputs: EstimatorInputs
@@ -33,6 +34,7 @@ class HeldOutProblem:
     splits: Splits
     classes: np.ndarray
     samples: np.ndarray
+    per_class: int | None = None
 
     @cached_property
     def labeling(self) -> Labeling:
@@ -57,6 +59,12 @@ class HeldOutProblem:
     def permuted(self, repeat: int, splits: Splits) -> Labeling:
         """Return the labeling in which labels have moved between samples or groups, together with the splits."""
         permuted, donors = self.labeled.permuted(self.inputs.seed, repeat)
+        groups = permuted.split_groups
+        if self.per_class is not None and groups is not None:
+            # Folds fit a part of some groups, and labels of whole groups move, so folds are drawn by the new labels.
+            labels, n_repeats = permuted.space.labels, splits.n_repeats
+            drawn = per_class_splits(labels, groups, self.per_class, n_repeats, splits.seed)
+            return Labeling(permuted.space, permuted.weights, drawn)
         return Labeling(permuted.space, permuted.weights, splits.permuted(donors))
 
 
@@ -94,7 +102,7 @@ def held_out_problem(
     tested_inputs = replace(inputs, n_classes=len(classes))
     if len(classes) == inputs.n_classes and "search" in inputs.names:
         tested_inputs.share_ranking_of(inputs)
-    return HeldOutProblem(tested_inputs, tested, splits, classes, samples)
+    return HeldOutProblem(tested_inputs, tested, splits, classes, samples, per_class)
 
 
 def fold_predictions(logits: np.ndarray, labeling: Labeling, maps: np.ndarray, threads: int = 1) -> np.ndarray:

@@ -239,7 +239,9 @@ def error_sentence(numbers: Evidence) -> str:
         return f"The error on all samples is {numbers.in_sample:.3f}. {_no_test_sentence(numbers)}"
     value = f"{numbers.held_out:.3f}{confidence_interval(numbers.interval, between='-')}"
     name = error_name(numbers.estimator)
-    sentence = f"The {name} is {value} over {_classes(numbers)}; the chance level is {numbers.chance:.3f}."
+    # A soft error is 1 - a probability, and no share of wrong samples.
+    chance = "" if _is_soft(numbers) else f"; the chance level is {numbers.chance:.3f}"
+    sentence = f"The {name} is {value} over {_classes(numbers)}{chance}."
     if numbers.interval is None and numbers.n_units is not None:
         units = count(numbers.n_units, "group" if numbers.in_groups else "sample")
         are = "is" if numbers.n_units == 1 else "are"
@@ -269,9 +271,16 @@ def _classes(numbers: Evidence) -> str:
     return f"{numbers.n_tested_classes:,} of {numbers.n_classes:,} classes"
 
 
+def _is_soft(numbers: Evidence) -> bool:
+    return numbers.estimator is not None and numbers.estimator.startswith("soft")
+
+
 def majority_finding(numbers: Evidence) -> Finding:
-    """Return whether the held-out error lies below that of always predicting the largest class, beyond its interval."""
-    if numbers.held_out is None:
+    """Return whether the held-out error lies below that of always predicting the largest class, beyond its interval.
+
+    It is unknown for a soft error, which has no such baseline.
+    """
+    if numbers.held_out is None or _is_soft(numbers):
         return Finding("unknown", "")
     level = f"the majority-class baseline ({numbers.majority:.3f})"
     below = numbers.majority - numbers.held_out

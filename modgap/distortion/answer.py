@@ -14,7 +14,7 @@ from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL, holm
 from modgap.storage.json_records import Record
 
 IS_SIGNIFICANT = "Is the loss significant?"
-HOW_LARGE = "How large is it at most?"
+HOW_LARGE = "How large is the largest difference?"
 
 
 def answer_of_record(record: Record) -> Answer:
@@ -91,7 +91,7 @@ def _findings(surrogates: Sequence[Record]) -> tuple[str, tuple[Verdict, ...]]:
         f"error of its {display_name(name)} probe on {_surrogate_name(surrogate)} is {error:.3f}, which minus that of "
         f"the untouched encoder is {value:+.3f}{confidence_interval(interval)}{p_text}."
     )
-    status = WARN if is_loss[number] else PASS if value <= 0 else INFO
+    status = WARN if is_loss[number] else PASS if interval is not None and interval[1] <= 0 else INFO
     return headline, (significance, Verdict(HOW_LARGE, f"{value:+.3f}".replace("-", "−"), status, text))
 
 
