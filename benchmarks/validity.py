@@ -4,13 +4,14 @@
     python benchmarks/validity.py report                                                       tables in Markdown
 
 The run can be stopped and resumed; its results are in results/validity.jsonl. Each cell is a design: how samples,
-groups and classes are drawn, and what counts equally. A cell has four simulations:
+groups and classes are drawn, and what counts equally. A cell has these simulations:
 
 - level: logits that do not depend on the labels. P(p <= a) must not exceed a by more than 2 standard errors.
 - power: the same with logits that do.
-- coverage: logits that do. The 95 % intervals of the held-out errors of `search` and `soft`, and of the paired
-  differences of two sources, must cover their expectations, which are the means over all data sets.
+- coverage: logits that do. The 95 % intervals of the held-out error of `search`, and of the paired difference of two
+  sources, must cover their expectations, which are the means over all data sets.
 - paired null: two sources that are equally good. P(p <= a) as above.
+- score coverage, score null: the same for the scores `soft`, `leep-held-out`, `linear-probe` and `knn`.
 """
 
 import argparse
@@ -28,12 +29,17 @@ from modgap.discrepancy.held_out import HeldOutProblem, fold_errors, fold_predic
 from modgap.discrepancy.labeled_samples import LabeledSamples
 from modgap.discrepancy.permutation_test import soft_permutation_test
 from modgap.discrepancy.probabilities import Probabilities
-from modgap.discrepancy.soft import soft_errors
+from modgap.discrepancy.soft import soft_maps
 from modgap.labels.label_space import label_space
-from modgap.statistics.intervals import SampleErrors, estimate_mean
+from modgap.ranking.score import ErrorOptions
+from modgap.ranking.scores import get_score
+from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, SourceOutputs
+from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.paired import paired_difference
 from modgap.statistics.weights import choose_weighting
 
+FEATURES = 4
+SCORES = ("soft", "leep-held-out", "linear-probe", "knn")
 RESULTS = Path(__file__).with_name("results") / "validity.jsonl"
 LEVELS = (0.05, 0.1, 0.25)
 PERMUTATIONS = 99
@@ -57,16 +63,25 @@ def problem_of(cell: Cell, data: Data, source: int, seed: int, splits: int = SPL
     return problem
 
 
-def errors_of(problem: HeldOutProblem, searches: bool) -> dict[str, SampleErrors]:
-    """Return the errors of `soft` and, if requested, of `search`."""
+def search_errors(problem: HeldOutProblem) -> SampleErrors:
+    """Return the errors of `search`."""
     probabilities = Probabilities(problem.inputs.logits, problem.labeling.space.rows)
-    soft, maps = soft_errors(probabilities, problem.labeling)
-    if not searches:
-        return {"soft": problem.average_parts([(problem.splits, soft)])}
-    search_maps = fit_search_maps(problem.inputs, problem.labeling, maps)
+    search_maps = fit_search_maps(problem.inputs, problem.labeling, soft_maps(probabilities, problem.labeling))
     predicted = fold_predictions(problem.inputs.logits, problem.labeling, search_maps)
-    errors = {"soft": soft, "search": fold_errors(problem.labeling, predicted)}
-    return {name: problem.average_parts([(problem.splits, of_folds)]) for name, of_folds in errors.items()}
+    return problem.average_parts([(problem.splits, fold_errors(problem.labeling, predicted))])
+
+
+def score_errors(cell: Cell, data: Data, seed: int, name: str) -> list[SampleErrors]:
+    """Return the errors of both sources by a score; the features are some of the logits, so that probes err too."""
+    options, labels, groups = ErrorOptions(cell.weight, SPLITS), data.labels, data.groups
+    sources = [SourceOutputs(logits[:, :FEATURES], labels, logits, groups=groups) for logits in data.logits]
+    return [get_score(name).sample_errors(one, options, seed) for one in sources]
+
+
+def scores_of(cell: Cell) -> list[str]:
+    """Return the names of the simulated scores that are errors by sample."""
+    task = MULTI_LABEL if cell.multi_label else CLASSIFICATION
+    return [name for name in SCORES if task in get_score(name).error_tasks]
 
 
 def simulate_level(cell: Cell, seed: int) -> dict:
@@ -86,34 +101,57 @@ def simulate_power(cell: Cell, seed: int) -> dict:
 
 
 def simulate_coverage(cell: Cell, seed: int) -> dict:
-    """Return the values and intervals of one data set with signal, and of the difference of two sources."""
+    """Return values and intervals of the search on one data set with signal, and of the difference of two sources."""
     data = draw(cell, seed, signal=cell.signal, common=0.3)
-    errors = [
-        errors_of(problem_of(cell, data, source, seed), cell.searches and seed < SEARCH_SETS) for source in range(2)
-    ]
-    record: dict = {}
-    for name in errors[0]:
-        mean = estimate_mean(errors[0][name])
-        record[name] = [mean.value, mean.interval, mean.standard_error]
-        difference = paired_difference(errors[0][name], errors[1][name])
-        record[f"{name} difference"] = [difference.value, difference.interval, difference.standard_error]
-    return record
+    return coverage_record("search", [search_errors(problem_of(cell, data, source, seed)) for source in range(2)])
+
+
+def simulate_score_coverage(cell: Cell, seed: int) -> dict:
+    """Return values and intervals of scores on one data set with signal, and of the difference of two sources."""
+    data = draw(cell, seed, signal=cell.signal, common=0.3)
+    records = [coverage_record(name, score_errors(cell, data, seed, name)) for name in scores_of(cell)]
+    return {key: value for record in records for key, value in record.items()}
+
+
+def coverage_record(name: str, errors: list[SampleErrors]) -> dict:
+    """Return the value of the first source, and the difference of both, with intervals and standard errors."""
+    score = get_score("discrepancy" if name == "search" else name)
+    mean = score.mean_of(errors[0])
+    difference = paired_difference(*errors, largest=largest_difference(name))
+    return {
+        name: [mean.value, mean.interval, mean.standard_error],
+        f"{name} difference": [difference.value, difference.interval, difference.standard_error],
+    }
+
+
+def largest_difference(name: str) -> float:
+    """Return the largest difference of two sources that is possible."""
+    return np.inf if name == "leep-held-out" else 1.0
 
 
 def simulate_paired_null(cell: Cell, seed: int) -> dict:
-    """Return the p-values of the difference of two sources that are equally good."""
+    """Return the p-value of the search of the difference of two sources that are equally good."""
     data = draw(cell, seed, signal=cell.signal)
-    errors = [
-        errors_of(problem_of(cell, data, source, seed), cell.searches and seed < SEARCH_SETS) for source in range(2)
-    ]
-    return {name: paired_difference(errors[0][name], errors[1][name]).p_value for name in errors[0]}
+    errors = [search_errors(problem_of(cell, data, source, seed)) for source in range(2)]
+    return {"search": paired_difference(*errors).p_value}
+
+
+def simulate_score_null(cell: Cell, seed: int) -> dict:
+    """Return the p-values of scores of the difference of two sources that are equally good."""
+    data = draw(cell, seed, signal=cell.signal)
+    return {
+        name: paired_difference(*score_errors(cell, data, seed, name), largest=largest_difference(name)).p_value
+        for name in scores_of(cell)
+    }
 
 
 SIMULATIONS = {
     "level": (simulate_level, LEVEL_SETS),
     "power": (simulate_power, COVERAGE_SETS // 2),
-    "coverage": (simulate_coverage, COVERAGE_SETS),
-    "paired null": (simulate_paired_null, COVERAGE_SETS),
+    "coverage": (simulate_coverage, SEARCH_SETS),
+    "paired null": (simulate_paired_null, SEARCH_SETS),
+    "score coverage": (simulate_score_coverage, COVERAGE_SETS),
+    "score null": (simulate_score_null, COVERAGE_SETS),
 }
 
 
@@ -144,6 +182,8 @@ def jobs(cells: set[str], quick: bool, chosen: tuple[str, ...] = ()) -> Iterator
     for simulation, (_, n_sets) in SIMULATIONS.items():
         for cell in CELLS:
             if (cells and cell.name not in cells) or (chosen and simulation not in chosen):
+                continue
+            if simulation in ("coverage", "paired null") and not cell.searches:
                 continue
             for first in range(0, QUICK_SETS if quick else n_sets, JOB_SETS):
                 last = min(first + JOB_SETS, QUICK_SETS if quick else n_sets)
@@ -248,7 +288,7 @@ def report(quick: bool) -> None:
                 levels.append([cell.name, count, *level_row(records)])
             elif simulation == "power":
                 powers.append([cell.name, count, *level_row(records, marked=False)])
-            elif simulation == "paired null":
+            elif simulation.endswith("null"):
                 for name in records[0]:
                     p_values = [{"p": record[name]} for record in records if name in record]
                     nulls.append([cell.name, name, str(len(p_values)), *level_row(p_values)])

@@ -28,6 +28,8 @@ class Cell:
         multi_label: True if a sample has a second label with probability 0.3.
         searches: True to simulate the search too, which takes long with many classes.
         order: Correlation of neighbors in a group, both of their labels, which are mixed, and of their logits.
+        shared: Factor of the noise between groups that both sources have, and of that of their own; 0 for their own
+            alone.
         permutations_by: How labels move inside a group of several classes in the permutation test.
     """
 
@@ -42,6 +44,7 @@ class Cell:
     multi_label: bool = False
     searches: bool = True
     order: float | None = None
+    shared: float = 0.7
     permutations_by: str = "shuffle"
 
 
@@ -114,6 +117,14 @@ FEW_UNITS = (
     ),
 )  # fmt: skip
 """Few groups or samples, and errors that are skewed: most outputs are near 1/C, and few samples have much more."""
+OWN_NOISE = tuple(
+    Cell(
+        f"{n_groups} groups K={n_classes}, own noise", n_classes, 20, balanced(n_groups, n_classes, 10), grouped=True,
+        signal=0.8, searches=False, shared=0.0,
+    )
+    for n_groups, n_classes in ((12, 3), (20, 4), (40, 4))
+)  # fmt: skip
+"""Groups of one class whose samples are alike, each source in its own way: models depend on which groups they see."""
 ORDERED = tuple(
     Cell(
         f"10 groups in order K=3, {correlation}, {by}", 3, 30, balanced(10, 3, 40), grouped=True, signal=0.2,
@@ -151,6 +162,7 @@ CELLS = (
     Cell("30 groups K=5, multi-label", 5, 40, balanced(30, 5, 8), grouped=True, multi_label=True),
     *FEW_UNITS,
     *ORDERED,
+    *OWN_NOISE,
 )
 
 
@@ -177,7 +189,7 @@ def draw(cell: Cell, seed: int, *, signal: float, common: float = 0.0) -> Data:
     shared = rng.standard_normal((len(sizes), cell.n_source_classes))
     logits = []
     for source in range(2):
-        own = 0.7 * shared + 0.7 * rng.standard_normal(shared.shape)
+        own = cell.shared * shared + (0.7 if cell.shared else 1.0) * rng.standard_normal(shared.shape)
         if cell.order is None:
             within = rng.standard_normal((len(labels), cell.n_source_classes))
         else:

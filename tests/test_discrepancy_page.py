@@ -86,6 +86,8 @@ def test_without_a_control_the_next_step_is_the_same_samples_with_one(record):
     again = {**record, "weighting": "classes", "seed": 3, "per_class": 5, "splits": 20}
     again["provenance"] = {**record["provenance"], "head": {"surrogate": "digits"}}
     assert "--target photos --head probe:digits --split train" in page_text(again)
+    alone = {name: one for name, one in record["estimates"].items() if name.startswith("soft")}
+    assert "--estimator soft --control" in page_text({**record, "estimates": alone, "permutations_for": "soft"})
     assert "--weight classes --per-class 5 --seed 3 --control" in page_text(again)
     again["provenance"]["options"] = {"pseudo_classes": "4", "representation": "fold"}
     assert "--pseudo-classes 4 --representation fold --split train" in page_text(again)

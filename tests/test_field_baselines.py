@@ -26,6 +26,7 @@ from modgap.ranking.rank import rank
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.types import BASELINE, RankRequest
 from modgap.statistics.intervals import estimate_mean
+from modgap.statistics.jackknife import group_blocks
 from modgap.targets import TargetRequest, open_target
 from modgap.targets.custom import CustomData
 from modgap.training.pilot import pilot_halves
@@ -72,7 +73,22 @@ def test_the_errors_are_those_of_a_naive_cross_validation_on_the_folds_of_the_li
             forest = ExtraTreesClassifier(100, random_state=0).fit(values[~test], labels[~test])
             wrong[repeat, test] = forest.predict(values[test]) != labels[test]
     np.testing.assert_array_equal(result.errors, wrong.mean(axis=0))
-    assert result.averages == pytest.approx([one @ result.weights for one in wrong])
+    assert result.averages.mean() == pytest.approx(np.mean(wrong, axis=0) @ result.weights)
+    # The first cross-validation is repeated without one block of groups after the other.
+    folds, changes = stratified_folds(labels, groups, 0), []
+    for block in group_blocks(labels, np.unique(groups, return_inverse=True)[1], 0):
+        predicted = labels.copy()
+        for fold in np.unique(folds):
+            test, fit = ~block & (folds == fold), ~block & (folds != fold)
+            predicted[test] = (
+                ExtraTreesClassifier(100, random_state=0).fit(values[fit], labels[fit]).predict(values[test])
+            )
+        change = (predicted != labels)[~block] - wrong[0, ~block]
+        changes.append(np.average(change, weights=result.weights[~block]))
+    deviations = np.array(changes) - np.mean(changes)
+    n_blocks = len(changes)
+    variance = (n_blocks - 1) / n_blocks * (deviations**2).sum()
+    assert result.averages.var(ddof=1) == pytest.approx(variance)
     again = job()
     np.testing.assert_array_equal(again.errors, result.errors)
 

@@ -202,6 +202,25 @@ def test_more_target_than_source_classes_need_the_classes_option():
         estimate(logits, labels, trials=10, classes=9)
 
 
+def test_k_way_leaves_out_classes_of_one_sample_and_splits_that_test_nothing():
+    rng = np.random.default_rng(0)
+    labels = np.append(np.repeat(np.arange(4), 20), 4)
+    logits = rng.standard_normal((81, 9)).astype(np.float32)
+    options = {"permutations": 0, "curve": False, "estimators": ["soft"], "splits": 1}
+    found = estimate(logits, labels, classes=3, per_class=5, **options).k_way
+    assert found.per_class == 5
+    assert 0 < found.estimates["soft"].held_out < 1
+    # Four groups of several classes: some splits have no class in both parts.
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        groups = rng.choice(4, 60, p=rng.dirichlet(np.ones(4)))
+        drawn = rng.integers(0, 4, 60)
+        if len(np.unique(groups)) < 4:
+            continue
+        soft = estimate(logits[:60], drawn, groups=groups, classes=3, **options).k_way.estimates["soft"]
+        assert soft.held_out is None or np.isfinite(soft.held_out)
+
+
 @pytest.mark.long
 def test_k_way_makes_targets_of_different_k_comparable():
     """Values of one process with 10 and with 50 classes agree at ten classes at a time, and only then."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import huggingface_hub
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import ExifTags, Image
@@ -482,6 +483,14 @@ def test_new_rows_of_a_table_pass_through_the_fitted_steps(hub, table):
     (table / "fewer.csv").write_text("a,b,c\n1,2,3\n")
     with pytest.raises(UsageError, match="lacks d of the columns"):
         predict_data(model, str(table / "fewer.csv"))
+    # A data frame is a table too, whatever its index and the order of its columns.
+    frame = pd.read_csv(table / "new.csv").set_index(np.array([7, 3]))
+    np.testing.assert_array_equal(model.predict_proba(frame), found.outputs)
+    assert model.predict(frame).tolist() == list(found.predicted)
+    with pytest.raises(UsageError, match="The data frame lacks d of the columns"):
+        model.predict(frame[["a", "b", "c"]])
+    with pytest.raises(UsageError, match="Pass a data frame with the table's columns"):
+        model.predict([table / "new.csv"])
     (table / "text.csv").write_text("a,b,c,d\n1,2,3,high\n")
     with pytest.raises(InputError, match="got text in d"):
         predict_data(model, str(table / "text.csv"))

@@ -280,6 +280,23 @@ def test_the_card_says_what_the_model_was_made_of(tmp_path):
     assert "license" not in card
 
 
+def test_copies_in_the_test_split_and_rare_classes_are_told(tmp_path, caplog):
+    frame = pd.DataFrame(np.random.default_rng(1).standard_normal((90, 3)), columns=["a", "b", "c"]).round(6)
+    frame["label"] = ["x", "y"] * 44 + ["rare"] * 2
+    frame["split"] = ["train"] * 70 + ["test"] * 20
+    frame.loc[70:72, ["a", "b", "c"]] = frame.loc[3:5, ["a", "b", "c"]].to_numpy()
+    frame.loc[89, "split"] = frame.loc[88, "split"] = "train"
+    path = tmp_path / "copies.csv"
+    frame.to_csv(path, index=False)
+    target = TargetRequest(str(path), CustomData.of({"kind": "table", "label_column": "label"}))
+    result = finished(target, tmp_path / "best")
+    assert "1 class has fewer than 5 samples: rare (2)." in caplog.text
+    text = "3 test samples equal a labeled sample in all values. If these are copies, the test error is too low"
+    assert [text in check.sentence for check in result.answer.checks] == [True]
+    assert text in (result.folder / "card.md").read_text(encoding="utf-8")
+    assert "72 labeled samples, 3 classes, 18 test samples" in str(result)
+
+
 def test_the_card_knows_a_split_of_the_data(tmp_path):
     card = (finished(table_file(tmp_path, split=True), tmp_path / "best").folder / "card.md").read_text(
         encoding="utf-8"

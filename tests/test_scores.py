@@ -33,6 +33,7 @@ from modgap.ranking.scores.otdd import dataset_distance
 from modgap.ranking.scores.parc import parc
 from modgap.ranking.scores.transrate import transrate
 from modgap.ranking.source_outputs import SourceOutputs, bound_magnitudes, center_columns, principal_components
+from modgap.statistics.jackknife import group_blocks
 from modgap.statistics.splits import repeated_halves
 
 X, Y = load_iris(return_X_y=True)
@@ -369,6 +370,30 @@ def naive_error(name, outputs, weights, fit, test, theta):
     return errors
 
 
+def naive_influences(outputs, weights, theta):
+    """Return the derivative of LEEP on all samples by each one's weight in the class probabilities, numerically."""
+    labels, n, step = outputs.labels, len(outputs.labels), 1e-6
+    prior = np.array([weights[labels == y].sum() for y in range(labels.max() + 1)])
+
+    def mean_log_probability(fitted):
+        mass = n * np.array([(fitted[:, None] * theta)[labels == y].sum(0) for y in range(labels.max() + 1)])
+        conditional = (mass + prior[:, None]) / (mass.sum(0) + 1)
+        return weights @ np.log((theta * conditional[labels]).sum(1))
+
+    one = step * np.eye(n)
+    slopes = [(mean_log_probability(weights + one[i]) - mean_log_probability(weights - one[i])) for i in range(n)]
+    influences = np.array(slopes) / (2 * step)
+    return influences - weights @ influences
+
+
+def naive_jackknife(mean, without):
+    """Return numbers whose sample variance is the jackknife variance."""
+    n_blocks = len(without)
+    variance = (n_blocks - 1) / n_blocks * sum((one - np.mean(without)) ** 2 for one in without)
+    deviations = np.array(without) - np.mean(without)
+    return mean + deviations * np.sqrt(variance / np.var(without, ddof=1))
+
+
 @pytest.mark.parametrize("name", ["soft", "soft-matched", "leep-held-out"])
 @pytest.mark.parametrize(("groups", "weight"), [(None, "samples"), (GROUPS, "groups"), (None, "classes")])
 def test_errors_of_soft_scores_equal_their_naive_twins(name, groups, weight):
@@ -380,8 +405,19 @@ def test_errors_of_soft_scores_equal_their_naive_twins(name, groups, weight):
     splits = repeated_halves(label_space(one.labels), groups, 3, 5)
     folds = [naive_error(name, one, weights, splits.fit[j], splits.test[j], theta) for j in range(6)]
     by_repeat = np.array(folds).reshape(3, 2, -1).sum(1)
-    np.testing.assert_allclose(scored.errors, by_repeat.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(scored.averages, by_repeat @ weights, rtol=1e-6)
+    expected = by_repeat.mean(0) - (naive_influences(one, weights, theta) if name == "leep-held-out" else 0)
+    np.testing.assert_allclose(scored.errors, expected, rtol=1e-6, atol=1e-8)
+    averages = by_repeat @ weights
+    if groups is not None and name != "leep-held-out":
+        without = [
+            np.mean([
+                weights @ naive_error(name, one, weights, np.asarray(splits.fit[j]) & ~block, splits.test[j], theta)
+                for j in range(4)
+            ]) * 2
+            for block in group_blocks(one.labels, groups, 5)
+        ]  # fmt: skip
+        averages = naive_jackknife(averages.mean(), without)
+    np.testing.assert_allclose(scored.averages, averages, rtol=1e-6)
     np.testing.assert_allclose(scored.weights, weights)
     value = get_score(name).mean_of(scored).value
     assert value == pytest.approx((-1 if name == "leep-held-out" else 1) * by_repeat.mean(0) @ weights, rel=1e-6)
@@ -405,17 +441,27 @@ def test_the_discrepancy_depends_on_the_order_of_the_logits_alone(name):
 def test_errors_of_features_are_means_over_cross_validations(name, groups, weight):
     one = replace(drawn(13), groups=groups)
     scored = get_score(name).sample_errors(one, ErrorOptions(weight), seed=2)
-    wrong = []
-    for repeat in range(REPEATS):
-        folds = assign_folds(one, 2 + (repeat << 32))
+
+    def wrong_of(rows, folds):
+        features, targets = one.features[rows], one.target_matrix[rows]
         if name == "knn":
-            predicted = neighbor_means(one.features, one.target_matrix, np.arange(40), [folds])[0]
+            predicted = neighbor_means(features, targets, np.arange(len(rows)), [folds[rows]])[0]
         else:
-            predicted = cross_validated_ridge(one.features, one.target_matrix, folds)
-        wrong.append(predicted.argmax(1) != one.labels)
+            predicted = cross_validated_ridge(features, targets, folds[rows])
+        return predicted.argmax(1) != one.labels[rows]
+
+    assigned = [assign_folds(one, 2 + (repeat << 32)) for repeat in range(REPEATS)]
+    wrong = [wrong_of(np.arange(40), folds) for folds in assigned]
     weights = naive_weights(one.labels, groups, weight or ("samples" if groups is None else "groups"))
     np.testing.assert_allclose(scored.errors, np.mean(wrong, 0))
-    np.testing.assert_allclose(scored.averages, np.array(wrong) @ weights)
+    averages = np.array(wrong) @ weights
+    if groups is not None:
+        changes = []
+        for block in group_blocks(one.labels, groups, 2):
+            rows = np.flatnonzero(~block)
+            changes.append(np.average(wrong_of(rows, assigned[0]) - 1.0 * wrong[0][rows], weights=weights[rows]))
+        averages = naive_jackknife(averages.mean(), changes)
+    np.testing.assert_allclose(scored.averages, averages)
     assert get_score(name).mean_of(scored).value == pytest.approx(np.mean(wrong, 0) @ weights)
 
 

@@ -22,8 +22,8 @@ def load_run(
     """Load the model that `modgap train` or `modgap.train` made, to predict with.
 
     The result has `predict`, `predict_proba`, `outputs` and `features`, which take samples as the user has them:
-    arrays in the units of the target's files, paths of images or sounds, or Pillow images. Standardization, division
-    into pieces and class names are inside.
+    arrays in the units of the target's files, paths of images or sounds, Pillow images, or a data frame with the
+    columns of the training's table. Standardization, division into pieces and class names are inside.
 
     Args:
         path: The run, its folder, or a file that `modgap export --format safetensors` wrote.

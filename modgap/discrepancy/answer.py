@@ -116,6 +116,10 @@ def _control_command(record: Record) -> str:
     for name, default in {"splits": 20, "per_class": None, "seed": 0}.items():
         if record[name] != default:
             arguments += [f"--{name.replace('_', '-')}", str(record[name])]
+    # A permutation test adds the soft error to the one estimator that was requested.
+    requested = [name for name in record["estimates"] if not name.startswith("soft")] or ["soft"]
+    if len(requested) == 1:
+        arguments += ["--estimator", *requested]
     arguments.append("--control")
     return shlex.join(arguments) if can_be_typed(*arguments) else ""
 

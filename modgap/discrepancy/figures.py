@@ -127,21 +127,27 @@ def plot_discrepancy(report: DiscrepancyReport, ax: "Axes | None" = None) -> "Fi
     )
     axes = row_panel(_title(report), subtitle, label, frame["y"].iloc[-1] + 0.9, 0.43, 0.1, ax)
     axes.set_xlim(0, 1)
-    chance = result.chance
-    axes.axvline(chance, **BASELINE_STYLE)
-    side, shift = ("right", -0.012) if chance > 0.8 else ("left", 0.012)
-    text = f"chance level {chance:.{3 if result.n_target_classes >= MANY_CLASSES else 2}f}"
-    axes.text(chance + shift, axes.get_ylim()[0] - 0.06, text, ha=side, va="bottom", size=8, color=Ink.BASELINE)
+    chance = chance_line(report)
+    if chance is not None:
+        axes.axvline(chance, **BASELINE_STYLE)
+        side, shift = ("right", -0.012) if chance > 0.8 else ("left", 0.012)
+        text = f"chance level {chance:.{3 if result.n_target_classes >= MANY_CLASSES else 2}f}"
+        axes.text(chance + shift, axes.get_ylim()[0] - 0.06, text, ha=side, va="bottom", size=8, color=Ink.BASELINE)
     permuted = frame[frame["series"] == "permuted labels"]
     axes.barh(permuted["y"], permuted["high"] - permuted["low"], 0.34, permuted["low"], color=Ink.NULL_BAND, zorder=2)
     draw_ticks(axes, permuted, "value", 0.17, colors=Ink.CONTROL, linewidth=2, zorder=3)
     draw_marks(axes, frame, 8, 3)
     rows = frame[is_row].to_dict("records")
     for row in rows:
-        _label_row(axes, row, chance)
+        _label_row(axes, row, -1.0 if chance is None else chance)
     if report.result.control:
         _draw_steps(axes, report, rows)
     return figure_of(axes)
+
+
+def chance_line(report: DiscrepancyReport) -> float | None:
+    """Return the chance level; None for a soft error, which is no share of wrong samples."""
+    return None if (report.result.best_estimator or "").startswith("soft") else report.result.chance
 
 
 def tested_estimate(report: DiscrepancyReport) -> Estimate:
@@ -226,7 +232,9 @@ def discrepancy_caption(report: DiscrepancyReport) -> str:
         sentences.append(f"{interval} covers samples and splits, {weights} of the random weights.")
     if result.null:
         sentences.append(f"Up to {result.null.requested} permutations, {result.null.repeats} drawn.")
-    return " ".join([*sentences, f"Chance level {result.chance:.3f} (dashed line)."])
+    if (chance := chance_line(report)) is not None:
+        sentences.append(f"Chance level {chance:.3f} (dashed line).")
+    return " ".join(sentences)
 
 
 def classes_frame(report: DiscrepancyReport) -> pd.DataFrame:

@@ -13,7 +13,12 @@ from modgap.discrepancy.predictions import predicted_classes
 from modgap.discrepancy.soft import Labeling
 from modgap.discrepancy.threads import share_work
 from modgap.statistics.intervals import ErrorAverage, SampleErrors
+from modgap.statistics.jackknife import group_blocks
+from modgap.statistics.masks import Masks
 from modgap.statistics.splits import Splits, per_class_splits, repeated_halves, testable_samples
+
+BLOCK_REPEATS = 2
+"""Number of repeats whose maps are fitted without one block of groups after the other."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,22 @@ class HeldOutProblem:
     def result(self, average: ErrorAverage) -> SampleErrors:
         """Return an average of all folds."""
         return average.result(self.labeled.units, self.labeled.strata, self.splits.seed)
+
+    @cached_property
+    def without_blocks(self) -> Labeling | None:
+        """Labels and weights, with folds of two repeats that are fitted without one block of groups after the other.
+
+        Each block is a repeat of its own. Copies of samples do not merge groups here, so that all sources have the same
+        blocks. None without groups, see `group_blocks`.
+        """
+        space, splits = self.labeling.space, self.splits.first(BLOCK_REPEATS)
+        blocks = group_blocks(space.rarest_labels, self.labeled.groups, splits.seed)
+        if not blocks:
+            return None
+        fit = Masks.pack((fold & ~block for block in blocks for fold in splits.fit), len(space))
+        test = Masks.stack([splits.test] * len(blocks), len(space))
+        repeats = np.repeat(np.arange(len(blocks)), len(splits))
+        return Labeling(space, self.labeling.weights, Splits(fit, test, repeats, splits.seed))
 
     def permuted(self, repeat: int, splits: Splits) -> Labeling:
         """Return the labeling in which labels have moved between samples or groups, together with the splits."""

@@ -30,6 +30,7 @@ from modgap.discrepancy.soft import (
     Labeling,
     SoftMap,
     label_parts,
+    leep_influences,
     soft_errors,
     soft_fold_errors,
     soft_maps_and_leep_errors,
@@ -38,7 +39,8 @@ from modgap.discrepancy.soft import (
 from modgap.errors import InputError, Progress
 from modgap.labels.label_space import LabelSpace
 from modgap.process.resources import describe_threads
-from modgap.statistics.intervals import SampleErrors, estimate_mean
+from modgap.statistics.intervals import ErrorAverage, SampleErrors, estimate_mean
+from modgap.statistics.jackknife import with_jackknife
 from modgap.statistics.permutations import are_ordered, count_shifts, smallest_p_value
 from modgap.statistics.splits import one_fold_of_all
 from modgap.statistics.weights import integer_weights
@@ -132,8 +134,8 @@ class HeldOut:
 
     Attributes:
         errors: Errors of the samples by the name of the estimator.
-        leep: Minus the log-probability of each sample's label, in nats, from which LEEP is computed; None if the soft
-            error was not computed.
+        leep: Minus the log-probability of each sample's label less the sample's influence on that of the others, in
+            nats, whose mean is minus LEEP; None if the soft error was not computed.
         matched_temperature: Temperature of `soft-matched`, see `modgap.discrepancy.probabilities.matched_temperature`;
             None if there is none, as with constant logits.
         confusion: Confusion matrix of the search: true classes by predicted classes, shape (K, K). None if the search
@@ -178,7 +180,9 @@ def _soft_errors(task: InferenceTask, problem: HeldOutProblem) -> tuple[HeldOut,
             del losses  # else they would be kept beside the soft errors
             soft_average.add(soft_fold_errors(probabilities, part, part_maps), part.splits)
             maps.append(part_maps)
-        errors = {"soft": problem.result(soft_average)}
+        errors = {"soft": _with_jackknife(problem, probabilities, problem.result(soft_average))}
+        leep = problem.result(leep_average)
+        influences = leep_influences(probabilities, labeling)
         task.report("soft", 0.5)
         try:
             temperature = matched_temperature(task.probabilities, task.space.n_classes)
@@ -187,9 +191,21 @@ def _soft_errors(task: InferenceTask, problem: HeldOutProblem) -> tuple[HeldOut,
         if temperature is not None:
             matched = replace(probabilities, temperature=temperature)
             parts = ((part.splits, soft_errors(matched, part)[0]) for part in label_parts(matched, labeling))
-            errors["soft-matched"] = problem.average_parts(parts)
+            errors["soft-matched"] = _with_jackknife(problem, matched, problem.average_parts(parts))
         task.report("soft", 0.5)
-    return HeldOut(errors, problem.result(leep_average), temperature), np.concatenate(maps)
+    return HeldOut(errors, replace(leep, errors=leep.errors - influences), temperature), np.concatenate(maps)
+
+
+def _with_jackknife(problem: HeldOutProblem, probabilities: Probabilities, errors: SampleErrors) -> SampleErrors:
+    """Return soft errors whose averages vary as soft maps do with the groups that they are fitted to."""
+    labeling = problem.without_blocks
+    if labeling is None:
+        return errors
+    average = ErrorAverage(labeling.sample_weights, labeling.splits.n_repeats)
+    for part in label_parts(probabilities, labeling):
+        average.add(soft_errors(probabilities, part)[0], part.splits)
+    without = average.result(errors.units, errors.strata, errors.split_seed)
+    return with_jackknife(errors, without.averages)
 
 
 def _search_progress(task: InferenceTask, n_folds: int) -> Callable[[float], None]:

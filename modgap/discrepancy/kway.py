@@ -84,15 +84,16 @@ def k_way(
     """
     space = labeled.space
     labeled = replace(labeled, weighting="classes")
-    tested = space.subset(testable_samples(space, labeled.split_groups))
-    counts = np.bincount(tested.labels, minlength=space.n_classes)
+    tested = labeled.subset(testable_samples(space, labeled.split_groups))
+    counts = np.bincount(tested.space.labels, minlength=space.n_classes)
     if (counts > 0).sum() < classes:
         raise InputError(
             f"Only {(counts > 0).sum()} classes have at least two samples or groups, so {classes} classes cannot be "
             "compared at a time. Use a smaller `classes`."
         )
     if per_class is not None:
-        draw_per_class(space, labeled.split_groups, per_class, 1, inputs.seed)
+        tested = tested.with_classes(np.flatnonzero(counts))
+        draw_per_class(tested.space, tested.split_groups, per_class, 1, inputs.seed)
     n_fit = per_class or max(1, int(counts[counts > 0].min()) // 2)
     sums = {name: _Sums(labeled, inputs.seed) for name in inputs.names}
     k_way_inputs = replace(inputs, n_classes=classes, restarts=inputs.restarts or 1)
@@ -164,8 +165,10 @@ class _Sums:
         for tested, row in zip(test, errors, strict=True):
             counts = np.bincount(labeling.space.labels[tested])
             means = np.bincount(labeling.space.labels[tested], row[tested])[counts > 0] / counts[counts > 0]
-            averages.append(float(means.mean()))
-        self.averages.append(np.array(averages))
+            averages.append(float(means.mean()) if len(means) else np.nan)
+        # With few groups of several classes, a split may have no class in both parts, and then it tests nothing.
+        if np.isfinite(averages).all():
+            self.averages.append(np.array(averages))
 
     def estimate(self) -> KWayEstimate:
         values = np.array(self.values)

@@ -7,11 +7,11 @@ from functools import cached_property
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from modgap.discrepancy.kernels.softmax import add_log_losses, add_mass
+from modgap.discrepancy.kernels.softmax import add_log_losses, add_mass, add_products, add_slopes
 from modgap.discrepancy.probabilities import Probabilities
 from modgap.discrepancy.threads import even_ranges, share_work
 from modgap.labels.label_space import LabelSpace, label_space
-from modgap.statistics.splits import Splits, repeated_halves
+from modgap.statistics.splits import Splits, one_fold_of_all, repeated_halves
 
 MASS_BYTES = 1 << 27
 """Total size of the mass matrices that one pass over the samples may always compute."""
@@ -248,19 +248,56 @@ def soft_maps_and_leep_errors(probabilities: Probabilities, labeling: Labeling) 
     """
     mass = mass_matrices(probabilities, [labeling])[0]
     maps = fit_soft_maps(mass)
-    # The sums become the probability of each target class given each source class in each fold, (J, K, C). The weights
-    # have sum 1; with N times them, a sample of mean weight counts as one sample.
-    mass *= len(labeling.space)
-    totals = mass.sum(axis=1, keepdims=True)
+    conditional, space = _conditional(mass, labeling), labeling.space
+    errors = np.zeros((len(labeling.splits), len(space)))
+    for first, block in probabilities.blocks():
+        _add_block(errors, labeling, conditional, first, block, probabilities.threads)
+    return maps, errors
+
+
+def _conditional(mass: np.ndarray, labeling: Labeling) -> np.ndarray:
+    """Turn mass matrices into the probability of each target class given each source class in each fold, (J, K, C)."""
     space = labeling.space
+    # The weights have sum 1; with N times them, a sample of mean weight counts as one sample.
+    mass *= len(space)
+    totals = mass.sum(axis=1, keepdims=True)
     weights = (labeling.weights * fit[space.entry_samples] for fit in labeling.splits.fit)
     of_classes = np.stack([np.bincount(space.labels, of_fold, space.n_classes) for of_fold in weights])
     mass += (of_classes / of_classes.sum(axis=1, keepdims=True))[:, :, None]
     mass /= totals + 1
-    errors = np.zeros((len(labeling.splits), len(space)))
+    return mass
+
+
+def leep_influences(probabilities: Probabilities, labeling: Labeling) -> np.ndarray:
+    """Return how much each sample raises the mean log-probability of all labels because LEEP is fitted to it, (N,).
+
+    It is the derivative of LEEP on all samples by the weight of the sample in the class probabilities alone, in nats,
+    with the weighted mean 0. A split fits one half and then the other, so the spread between splits does not show it.
+
+    Args:
+        probabilities: Softmax of N samples.
+        labeling: Labels and weights; the folds do not matter.
+
+    References:
+        Efron, The Jackknife, the Bootstrap and Other Resampling Plans, SIAM 1982, chapter 6.
+    """
+    space = labeling.space
+    everything = Labeling(space, labeling.weights, one_fold_of_all(len(space), labeling.splits.seed))
+    mass = mass_matrices(probabilities, [everything])[0]
+    totals = mass[0].sum(axis=0) + 1 / len(space)
+    conditional = _conditional(mass, everything)[0]
+    # The derivative of the mean log-probability by the mass of each target and source class, (K, C).
+    slopes = np.zeros_like(conditional)
     for first, block in probabilities.blocks():
-        _add_block(errors, labeling, mass, first, block, probabilities.threads)
-    return maps, errors
+        entries = entries_by_label(space, first, first + len(block))
+        add_slopes(block, first, entries, space.entry_samples, space.labels, labeling.weights, conditional, slopes)
+    slopes -= (slopes * conditional).sum(axis=0)
+    slopes /= totals
+    influences = np.zeros(len(space))
+    for first, block in probabilities.blocks():
+        entries, shares = entries_by_label(space, first, first + len(block)), labeling.entry_shares
+        add_products(block, first, entries, space.entry_samples, space.labels, shares, slopes, influences)
+    return np.asarray(influences - influences @ labeling.sample_weights)
 
 
 def _add_block(

@@ -23,3 +23,26 @@ def only_messages_from(level: int) -> Iterator[None]:
         yield
     finally:
         log.removeFilter(is_shown)
+
+
+@contextmanager
+def each_message_once(path: str, name: str) -> Iterator[None]:
+    """Log each message once within a block, whose jobs read the same target again.
+
+    Args:
+        path: Absolute path of the target, which takes the place of its name in messages of jobs.
+        name: Name of the target.
+    """
+    log, logged = logging.getLogger("modgap"), set[str]()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        message = record.getMessage().replace(path, name)
+        is_repeated = message in logged
+        logged.add(message)
+        return not is_repeated
+
+    log.addFilter(is_new)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_new)

@@ -57,6 +57,11 @@ def answer_of_race(race: Race, labeled: LabeledData, folder: Path) -> Answer:
         question=f"Which model should predict {target}?",
         facts=(
             f"{count(race.n_labeled, 'labeled sample')}{of_groups(labeled, 0)}",
+            *(
+                [f"{len(labeled.classes):,} {'labels' if race.task == 'multi-label' else 'classes'}"]
+                if labeled.classes
+                else []
+            ),
             f"{count(samples['test'], 'test sample')}{of_groups(labeled, 1)}",
             f"{counted_steps(race)} in {format_duration(race.seconds[0])}",
         ),
@@ -67,7 +72,7 @@ def answer_of_race(race: Race, labeled: LabeledData, folder: Path) -> Answer:
             *_pretraining(race),
             _more_time(race, folder),
         ),
-        checks=tuple(Verdict("Groups", "", WARN, sentence) for sentence in group_warnings(labeled)),
+        checks=tuple(sample_checks(labeled)),
         tables=(tested_table(race, labeled), _steps_table(race, labeled), *_time_table(race, labeled)),
         notes=tuple(_notes(race)),
         next_step=f"Predict with it{'' if _beats_chance(race) else ' nevertheless'}; DATA is a file or folder of new "
@@ -81,14 +86,22 @@ def of_groups(labeled: LabeledData, part: int) -> str:
     return f" of {count(labeled.n_groups[part], 'group')}" if labeled.group else ""
 
 
-def group_warnings(labeled: LabeledData) -> Iterator[str]:
-    """Yield a sentence for each column of values that looks like groups of samples, with the way out."""
+def sample_checks(labeled: LabeledData) -> Iterator[Verdict]:
+    """Yield a check for each column of values that looks like groups, and one for copies in the test split."""
     for name in labeled.group_like:
         way_out = "without it" if labeled.group else f"with `modgap transfer --group {shlex.quote(name)}`"
-        yield (
+        text = (
             f"The column {name} is read as a value of each sample, and can reveal the labels. If it says which samples "
             f"belong together, the error for new groups may be higher. Then repeat the transfer {way_out}."
         )
+        yield Verdict("Groups", "", WARN, text)
+    if labeled.n_copies:
+        are = "1 test sample equals" if labeled.n_copies == 1 else f"{labeled.n_copies:,} test samples equal"
+        text = (
+            f"{are} a labeled sample in all values. If these are copies, the test error is too low for new samples: "
+            "remove them, or repeat the transfer with groups that hold copies together."
+        )
+        yield Verdict("Equal samples", "", WARN, text)
 
 
 def _interval(result: Record) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from modgap.answers import Answer
 from modgap.errors import count, format_duration, visible_name
-from modgap.race.answer import counted_steps, group_warnings, of_groups, tested_columns, tested_table
+from modgap.race.answer import counted_steps, of_groups, sample_checks, tested_columns, tested_table
 from modgap.race.labeled_data import GROUPS, LabeledData
 from modgap.race.transfer import Race
 from modgap.sources import pretrained_name, source_infos
@@ -35,7 +35,7 @@ def model_card(race: Race, labeled: LabeledData, answer: Answer) -> str:
         "",
         f"The test error holds for new samples like those of this data{_card_groups(labeled)}. It says nothing about "
         "other data, devices or times. Intervals do not contain the spread of other seeds.",
-        *(f"\n{sentence}" for sentence in group_warnings(labeled)),
+        *(f"\n{check.sentence}" for check in sample_checks(labeled)),
         "",
         *(f"{verdict.question} {verdict.label}. {verdict.sentence}\n" for verdict in answer.verdicts[1:2]),
     ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,8 @@ from modgap.answers.formatting import format_value
 from modgap.errors import visible_name
 from modgap.race.steps import Labeled, chance_losses, read_labeled
 from modgap.storage.cache import cache_key
+from modgap.targets import Samples
+from modgap.targets.samples import WordInText
 from modgap.targets.splits import TEST, complete_splits, stratification_labels
 from modgap.training.evaluation import PERCENT
 from modgap.training.metrics import task_metric
@@ -45,6 +48,7 @@ class LabeledData:
         n_divided: Number of groups with labeled and with test samples.
         classes: Names of the classes or labels; empty for values.
         is_drawn: True if the test split was drawn, False if the data has one, and None if that is not known.
+        n_copies: Number of test samples that equal a labeled sample.
         group_like: Names of columns of values whose name and repeated whole numbers suggest groups.
     """
 
@@ -59,6 +63,7 @@ class LabeledData:
     n_divided: int
     classes: tuple[str, ...]
     is_drawn: bool | None
+    n_copies: int = 0
     group_like: tuple[str, ...] = ()
 
     @property
@@ -107,6 +112,7 @@ def describe_labeled(request: "RaceRequest", losses: Sequence[np.ndarray]) -> La
         len(np.intersect1d(of_parts[0], of_parts[1])),
         tuple(map(visible_name, data.table.classes or ())),
         _is_drawn(labeled),
+        _count_copies(data.table.samples, labeled.rows, data.test),
         tuple(map(visible_name, data.table.group_like)),
     )
 
@@ -132,6 +138,19 @@ def _metric_of_losses(labeled: Labeled, losses: np.ndarray) -> float:
     metric = task_metric(data.target.manifest, data.output, data.scale)
     metric.update(y + np.sqrt(losses[known]).reshape(-1, *(1 for _ in y.shape[1:])), y)
     return metric.compute()
+
+
+def _count_copies(samples: Samples, labeled: np.ndarray, test: np.ndarray) -> int:
+    """Return how many of the test samples equal a labeled sample in all values."""
+    digests = {_digest(samples[int(row)]) for row in labeled}
+    return sum(_digest(samples[int(row)]) in digests for row in test)
+
+
+def _digest(sample: np.ndarray | str) -> bytes:
+    """Return the checksum of the values of a sample and of their shape."""
+    if isinstance(sample, str):
+        return blake2b(str(sample.__reduce__()[1] if isinstance(sample, WordInText) else sample).encode()).digest()
+    return blake2b(sample.tobytes(), person=str(sample.shape).encode()[:16]).digest()
 
 
 def _is_drawn(labeled: Labeled) -> bool | None:

@@ -5,7 +5,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError, Progress, UsageError, count, first_line, format_duration
+from modgap.forward.inference_setup import warn_about_small_classes
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend, Failure, hold_device
-from modgap.process.log_messages import only_messages_from
+from modgap.process.log_messages import each_message_once, only_messages_from
 from modgap.race.folder import FINALS, MODELS, REQUEST, STEPS, TESTED_AFTER, begun_request, prepare_folder
 from modgap.race.pool import strategy_of
 from modgap.race.steps import (
@@ -230,33 +231,18 @@ def run_race(
         open_source(name)
     begun_request(folder, resume=resume)
     target, samples = request.target.absolute(), request.samples
-    with _without_repetitions(request.target):
+    # The target is read again for each final fit, by another path.
+    with each_message_once(target.name, request.target.name):
         # A target that cannot be read leaves no folder.
         fingerprint = cache_key({"target": target.open().fingerprint})
-        read_labeled(target, samples.limit, samples.seed, fingerprint)
+        labeled = read_labeled(target, samples.limit, samples.seed, fingerprint)
+        table = labeled.data.table
+        if table.labels is not None and table.targets is None:
+            warn_about_small_classes(table.class_labels[labeled.rows], table.classes or ())
         with exclusive_folder(folder):
             prepare_folder(folder, {**request.to_record(), "data": fingerprint}, OUT_OF_TIME, resume=resume)
             with backend:
                 return _Running(request, folder, backend, progress, watch, fingerprint).run()
-
-
-@contextlib.contextmanager
-def _without_repetitions(target: TargetRequest) -> Iterator[None]:
-    """Log each message once within a block, since the target is read again for each final fit, by another path."""
-    logged: set[str] = set()
-    path = target.absolute().name
-
-    def is_new(record: logging.LogRecord) -> bool:
-        message = record.getMessage().replace(path, target.name)
-        is_repeated = message in logged
-        logged.add(message)
-        return not is_repeated
-
-    log.addFilter(is_new)
-    try:
-        yield
-    finally:
-        log.removeFilter(is_new)
 
 
 @dataclass

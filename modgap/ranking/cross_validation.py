@@ -10,6 +10,7 @@ from modgap.probes.folds import stratified_folds
 from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, SourceOutputs
 from modgap.statistics.bootstrap import unit_numbers
 from modgap.statistics.intervals import SampleErrors
+from modgap.statistics.jackknife import group_blocks, with_jackknife
 from modgap.statistics.weights import choose_weighting, entry_weights
 from modgap.targets.splits import stratification_labels
 
@@ -72,12 +73,13 @@ def repeated_errors(
     outputs: SourceOutputs,
     weight: str | None,
     seed: int,
-    predict: Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]],
+    predict: Callable[[np.ndarray, Sequence[np.ndarray]], Sequence[np.ndarray]],
 ) -> SampleErrors:
     """Compute the error of each sample over five cross-validations with different folds.
 
     The errors of one cross-validation do not show how much the error depends on the samples that a predictor is fitted
-    on. The spread between several does, so that intervals cover the expected error.
+    on. The spread between several does, so that intervals cover the expected error. With groups it does not, because
+    all share them; there, the first cross-validation is repeated without one block of groups after the other.
 
     For classification it is the 0-1 error. 1 - R2 and 1 - mean average precision are no means over samples. There, the
     error of a sample is that of all samples plus the influence of this one: by the linearization of a ratio for R2, and
@@ -89,14 +91,15 @@ def repeated_errors(
         weight: What counts equally: `samples`, `groups` or `classes`. None for groups where there are groups. In the
             average precision, samples count equally.
         seed: Seed of the folds. The first cross-validation has the folds of `assign_folds` with this seed.
-        predict: Function of the fold of each sample, shape (n,), in each cross-validation, that returns the predictions
-            of each, shape (n, M). Rows of samples that are not predicted are NaN.
+        predict: Function of a mask of r samples, shape (n,), and of their folds, shape (r,), in each cross-validation,
+            that returns the predictions of each, shape (r, M). Rows of samples that are not predicted are NaN.
 
     References:
         Bouckaert and Frank, "Evaluating the replicability of significance tests for comparing learning algorithms",
         PAKDD 2004. Efron and Stein, "The jackknife estimate of variance", Annals of Statistics 9, 1981.
     """
-    predictions = predict([assign_folds(outputs, seed + (repeat << 32)) for repeat in range(REPEATS)])
+    assignments = [assign_folds(outputs, seed + (repeat << 32)) for repeat in range(REPEATS)]
+    predictions = predict(np.full(len(outputs), True), assignments)
     is_predicted = np.isfinite(predictions[0]).all(axis=1)
     units = unit_numbers(outputs.groups, len(outputs))
     groups = None if outputs.groups is None else units
@@ -110,7 +113,18 @@ def repeated_errors(
     averages = errors[:, is_predicted] @ weights[is_predicted] / weights[is_predicted].sum()
     strata = outputs.labels if weighting == "classes" else None
     is_bounded = outputs.task == CLASSIFICATION
-    return SampleErrors(errors.mean(axis=0), weights, units, averages, strata, seed, is_bounded)
+    result = SampleErrors(errors.mean(axis=0), weights, units, averages, strata, seed, is_bounded)
+    if not is_bounded:
+        return result
+    changes = []
+    for block in group_blocks(outputs.labels, groups, seed):
+        rest, judged = ~block, is_predicted & ~block
+        folds = assignments[0][rest]
+        if (folds != folds[0]).any():
+            predicted = predict(rest, [folds])[0][is_predicted[rest]]
+            wrong = predicted.argmax(axis=1) != outputs.labels[judged]
+            changes.append(np.average(wrong - errors[0, judged], weights=weights[judged]))
+    return with_jackknife(result, changes)
 
 
 def _errors_by_sample(outputs: SourceOutputs, predicted: np.ndarray, weights: np.ndarray) -> np.ndarray:

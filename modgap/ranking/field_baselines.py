@@ -33,7 +33,7 @@ BASELINE_PREFIX = "baseline:"
 QUICK, ALL, NONE = "quick", "all", "none"
 CHOICES = (QUICK, ALL, NONE)
 """Baselines of a ranking: those that take little time, all that suit the target, or none."""
-ERRORS_VERSION = 2
+ERRORS_VERSION = 3
 """Version of the errors by sample. It must be raised when their numbers change."""
 LIBRARIES = ("aeon", "scikit-image", "scikit-learn", "torch")
 """Packages that the numbers of baselines depend on."""
@@ -177,20 +177,20 @@ class BaselineJob(CachedJob[SampleErrors]):
         return {**named, **versions, "origin": baseline_origin(self.baseline)}
 
     def _compute(self) -> SampleErrors:
-        from modgap.baselines.baseline import cross_validate, distinct_values
+        from modgap.baselines.baseline import cross_validate, distinct_values, select
         from modgap.probes.single_thread import single_thread
 
         data, baseline = _read(self.target.open(), self.samples), get_baseline(self.baseline)
         values = distinct_values(baseline, data.samples, data.form)
         mean, sd = data.scale
 
-        def predict(assignments: Sequence[np.ndarray]) -> list[np.ndarray]:
-            """Return the predictions (n, M) of each cross-validation, in the unit of the target."""
-            predictions = []
+        def predict(mask: np.ndarray, assignments: Sequence[np.ndarray]) -> list[np.ndarray]:
+            """Return the predictions (r, M) of each cross-validation, in the unit of the target."""
+            part, truth, predictions = [select(one, mask) for one in values], data.truth.rows(mask), []
             for folds in assignments:
                 with single_thread():
-                    scores, _ = cross_validate(baseline, values, data.form, data.truth, folds, self.seed)
-                predictions.append(_best_on_other_folds(scores, folds, data.truth) * sd + mean)
+                    scores, _ = cross_validate(baseline, part, data.form, truth, folds, self.seed)
+                predictions.append(_best_on_other_folds(scores, folds, truth) * sd + mean)
             return predictions
 
         return repeated_errors(data.outputs, self.options.weight, self.seed, predict)

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 
 from modgap.errors import Progress
 from modgap.jobs import NOT_CACHED, Backend, Failure
+from modgap.process.log_messages import each_message_once
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.field_baselines import BaselineJob
 from modgap.ranking.halving import rank_within
@@ -87,7 +88,7 @@ def rank(
             remember_pilots(record, plan.sketch)
         return ranking
 
-    with backend:
+    with each_message_once(requested.absolute().name, requested.name), backend:
         if budget is None:
             ranking = rank_round(sources, request, "")
         else:

@@ -32,7 +32,8 @@ class SampleErrors:
         weights: Weight of each sample in the mean, 0 or more, shape (N,).
         units: Number of the group that each sample belongs to, or of the sample itself if samples are independent,
             shape (N,). Units are independent of each other.
-        averages: Weighted mean error of each repeat of the splits, shape (S,).
+        averages: Weighted mean error of each repeat of the splits, shape (S,). With groups, numbers of the same mean
+            with the variance of a jackknife over the groups that models are fitted to, see `with_jackknife`.
         strata: Class of each sample, if the error is a mean over classes, shape (N,); else None.
         split_seed: Seed of the splits.
         is_bounded: True if errors lie in [0, 1], as error rates do. False for errors in any unit, such as squared ones.
@@ -265,7 +266,8 @@ def proportion_interval(
     shrinkage = 1 + quantile**2 / effective_size
     center = (value + quantile**2 / (2 * effective_size)) / shrinkage
     half_width = quantile / shrinkage * np.sqrt(standard_error**2 + quantile**2 / (4 * effective_size**2))
-    return max(0.0, float(center - half_width)), min(1.0, float(center + half_width))
+    low, high = np.clip([center - half_width, center + half_width], 0.0, 1.0).tolist()
+    return low, high
 
 
 def exact_interval(value: float, n_units: int) -> tuple[float, float]:

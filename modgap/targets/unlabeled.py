@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from modgap.targets.readers.listed_files import KINDS, listed_paths
 from modgap.targets.readers.ts import read_series
 from modgap.targets.samples import ArraySamples, Samples, TextSamples
 from modgap.targets.sound import SoundFiles
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 log = logging.getLogger("modgap")
 
@@ -204,19 +207,37 @@ def _name_below(folder: Path, file: Path) -> str:
 def _from_table(
     path: Path, columns: Sequence[str], named: tuple[str | None, str | None, str | None], keep_missing: bool
 ) -> UnlabeledSamples:
-    """Read the rows of a table.
-
-    Args:
-        path: The table.
-        columns: Columns of values.
-        named: Columns of the series, of the time and of the groups, if there are any.
-        keep_missing: True to keep missing cells as NaN.
-    """
-    series_column, time_column, group_column = named
+    """Read the rows of a table, with the arguments of `rows_of_frame`."""
+    series_column, _, group_column = named
     # Groups and names of series stay as they are written.
     frame = read_frame(path, lambda names: [name for name in names if name in (group_column, series_column)])
+    return rows_of_frame(frame, f"table {path}", columns, named, keep_missing=keep_missing)
+
+
+def rows_of_frame(
+    frame: "DataFrame",
+    origin: str,
+    columns: Sequence[str],
+    named: tuple[str | None, str | None, str | None],
+    *,
+    keep_missing: bool,
+) -> UnlabeledSamples:
+    """Return the rows of a data frame as samples.
+
+    Args:
+        frame: The data frame.
+        origin: What it is, in messages, such as `data frame`.
+        columns: Columns of values, as for `read_unlabeled`.
+        named: Columns of the series, of the time and of the groups, if there are any.
+        keep_missing: True to keep missing cells as NaN.
+
+    Raises:
+        UsageError: When a column is missing.
+        InputError: When cells are missing, or no numbers.
+    """
+    series_column, time_column, group_column = named
     if series_column in frame.columns:
-        frame[series_column] = texts_as_written(frame[series_column])
+        frame = frame.assign(**{series_column: texts_as_written(frame[series_column])})
     groups = None
     if group_column in frame.columns:
         groups = frame[group_column].astype(object).where(frame[group_column].notna(), "").astype(str)
@@ -227,23 +248,30 @@ def _from_table(
     missing = [name for name in (*columns, *needed) if name not in by_name]
     if missing:
         raise UsageError(
-            f"{path} lacks {list_names(written_columns(missing))} of the columns that the model was trained on. It has "
-            f"{in_file}."
+            f"The {origin} lacks {list_names(written_columns(missing))} of the columns that the model was trained on. "
+            f"It has {in_file}."
         )
     selected = frame[[by_name[name] for name in columns]]
     texts = [str(name) for name in selected.columns if selected[name].dtype.kind not in "fiub"]
     if texts:
         raise InputError(
-            f"Expected numbers in {list_names(written_columns(columns))} of {path}, got text in {list_names(texts)}."
+            f"Expected numbers in {list_names(written_columns(columns))} of the {origin}, got text in "
+            f"{list_names(texts)}."
         )
     values = selected.to_numpy(dtype=np.float64)
     bad = np.isinf(values) if keep_missing else ~np.isfinite(values)
     if bad.any():
+        rows = np.flatnonzero(bad.any(axis=1))
+        shown = ", ".join(map(str, rows[:8])) + (" and others" if len(rows) > 8 else "")
+        has = "row has" if len(rows) == 1 else "rows have"
         raise InputError(
-            f"{int(bad.any(axis=1).sum())} rows of {path} have missing or infinite values. Fill them, or drop the rows."
+            f"{len(rows):,} {has} missing or infinite values in the {origin}: {shown}, counted from 0 without the "
+            "header. Fill them, or drop the rows."
         )
     if frame[needed].isna().any(axis=None):
-        raise InputError(f"Some rows of {path} have no value in {list_names(needed)}. Fill them, or drop the rows.")
+        raise InputError(
+            f"Some rows of the {origin} have no value in {list_names(needed)}. Fill them, or drop the rows."
+        )
     if series_column is None:
         return replace(_numbered(ArraySamples(values[:, None])), groups=None if groups is None else tuple(groups))
     first_rows, series = long_series(frame, values, series_column, time_column)

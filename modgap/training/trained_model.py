@@ -34,6 +34,7 @@ from modgap.targets.output import Output
 from modgap.targets.readers.image_folder import ImageFiles, image_array
 from modgap.targets.samples import SelectedSamples, TransformedSamples
 from modgap.targets.sound import SoundFiles
+from modgap.targets.unlabeled import rows_of_frame
 from modgap.training.batches import chunks
 from modgap.training.checkpoint import cpu_copies, load_tensors, part_of
 from modgap.training.evaluation import evaluation_limit, launch_outputs
@@ -287,6 +288,10 @@ class TrainedModel:
         if hasattr(samples, "iloc") and samples.ndim == 1:
             samples = samples.tolist()  # a pandas series counts its rows by their labels
         is_frame = hasattr(samples, "columns") and hasattr(samples, "to_numpy")
+        inputs = self.inputs
+        if is_frame and inputs.columns is not None and len(samples):
+            named = (inputs.series_column, inputs.time_column, inputs.group_column)
+            return rows_of_frame(samples, "data frame", inputs.columns, named, keep_missing=inputs.fills_missing)
         is_sequence = hasattr(samples, "__len__") and hasattr(samples, "__getitem__")
         if is_frame or isinstance(samples, bytes | Mapping) or not is_sequence:
             values = " For the values of a data frame, pass frame[COLUMNS].to_numpy()." if is_frame else ""
@@ -325,7 +330,10 @@ class TrainedModel:
                 return self.inputs.picture(ImageFiles((path,), self.inputs.background)[0])
             if spec.kind == "audio" and spec.rate is not None:
                 return SoundFiles(((str(path),),), int(spec.rate))[0]
-            raise UsageError(f"Samples of kind {spec.kind} are arrays, not paths such as {path}. Read them first.")
+            rows = " Pass a data frame with the table's columns." if self.inputs.columns is not None else ""
+            raise UsageError(
+                f"Samples of kind {spec.kind} are arrays, not paths such as {path}. Read them first.{rows}"
+            )
         if hasattr(sample, "convert") and hasattr(sample, "getbands"):
             return self.inputs.picture(image_array(sample, self.inputs.background))
         array = to_numpy(sample, "the sample")

@@ -9,7 +9,16 @@ from numba import njit
 
 from modgap.discrepancy.kernels.compilation import inner_kernel, kernel
 
-__all__ = ["add_log_losses", "add_mass", "exponentials", "fill_entropies", "fill_probabilities", "new_powers"]
+__all__ = [
+    "add_log_losses",
+    "add_mass",
+    "add_products",
+    "add_slopes",
+    "exponentials",
+    "fill_entropies",
+    "fill_probabilities",
+    "new_powers",
+]
 
 LOG2_E = 1.4426950408889634
 LN2_HIGH = 0.6931471803691238
@@ -195,3 +204,35 @@ def add_log_losses(probabilities, first_sample, entries, samples, labels, shares
             if test[j, sample - first_sample]:
                 predicted = _dot(probabilities[sample - first_sample], conditional[j, labels[entry]])
                 errors[j, sample] -= shares[entry] * np.log(predicted)
+
+
+@kernel
+def add_slopes(probabilities, first_sample, entries, samples, labels, weights, conditional, slopes):
+    """Add the derivative of the mean log-probability of the labels by each conditional probability to slopes (K, C).
+
+    Args:
+        probabilities: Softmax of B samples, shape (B, C).
+        first_sample: Number of the first of these samples.
+        entries: Numbers of the entries of these samples, shape (M,).
+        samples: Sample of each entry, shape (E,).
+        labels: Target class of each entry, shape (E,).
+        weights: Weight of each entry, shape (E,).
+        conditional: Probability of each target class given each source class, shape (K, C).
+        slopes: Derivatives.
+    """
+    for entry in entries:
+        row = probabilities[samples[entry] - first_sample]
+        share = weights[entry] / _dot(row, conditional[labels[entry]])
+        for c in range(len(row)):
+            slopes[labels[entry], c] += share * row[c]
+
+
+@kernel
+def add_products(probabilities, first_sample, entries, samples, labels, shares, table, sums):
+    """Add the products of each sample's probabilities with the rows of its labels in a table (K, C) to sums (N,).
+
+    The other arguments are those of `add_slopes`, with the share of each entry in the weight of its sample.
+    """
+    for entry in entries:
+        row = probabilities[samples[entry] - first_sample]
+        sums[samples[entry]] += shares[entry] * _dot(row, table[labels[entry]])

@@ -138,11 +138,13 @@ def _compute(outputs: SourceOutputs, seed: int) -> float:
 
 
 def _errors(outputs: SourceOutputs, options: ErrorOptions, seed: int) -> SampleErrors:
-    queries = _queries(outputs, seed)
+    is_query = np.zeros(len(outputs), bool)
+    is_query[_queries(outputs, seed)] = True
 
-    def predict(assignments: Sequence[np.ndarray]) -> list[np.ndarray]:
-        predicted = np.full((len(assignments), *outputs.target_matrix.shape), np.nan)
-        predicted[:, queries] = neighbor_means(outputs.features, outputs.target_matrix, queries, assignments)
+    def predict(mask: np.ndarray, assignments: Sequence[np.ndarray]) -> list[np.ndarray]:
+        features, targets, queries = outputs.features[mask], outputs.target_matrix[mask], np.flatnonzero(is_query[mask])
+        predicted = np.full((len(assignments), *targets.shape), np.nan)
+        predicted[:, queries] = neighbor_means(features, targets, queries, assignments)
         return list(predicted)
 
     return repeated_errors(outputs, options.weight, seed, predict)
@@ -157,7 +159,7 @@ SCORE = Score(
     higher_is_better=False,
     bounds=NON_NEGATIVE,
     tasks=ALL_TASKS,
-    version=4,
+    version=5,
     errors=_errors,
     error_tasks=(CLASSIFICATION,),
 )

@@ -26,8 +26,9 @@ def probe_error(outputs: SourceOutputs, seed: int = 0) -> float:
 def _errors(outputs: SourceOutputs, options: ErrorOptions, seed: int) -> SampleErrors:
     features = bound_magnitudes(outputs.features)
 
-    def predict(assignments: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return [cross_validated_ridge(features, outputs.target_matrix, folds) for folds in assignments]
+    def predict(mask: np.ndarray, assignments: Sequence[np.ndarray]) -> list[np.ndarray]:
+        points, targets = features[mask], outputs.target_matrix[mask]
+        return [cross_validated_ridge(points, targets, folds) for folds in assignments]
 
     return repeated_errors(outputs, options.weight, seed, predict)
 
@@ -41,7 +42,7 @@ SCORE = Score(
     higher_is_better=False,
     bounds=NON_NEGATIVE,
     tasks=ALL_TASKS,
-    version=3,
+    version=4,
     errors=_errors,
     error_tasks=ALL_TASKS,
 )

@@ -1,0 +1,58 @@
+"""How much a mean error depends on the groups that models are fitted to: a jackknife over blocks of groups."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from modgap.statistics.intervals import MIN_UNITS, SampleErrors
+
+BLOCKS = 10
+"""Largest number of blocks."""
+BLOCKS_SALT = 0xA3
+
+
+def group_blocks(labels: np.ndarray, groups: np.ndarray | None, seed: int) -> list[np.ndarray]:
+    """Divide the groups into at most ten blocks, over which the groups of each class are spread evenly.
+
+    Models that are fitted to few groups of a class depend on each of them. Neither the errors of the groups nor the
+    spread between repeated splits of the same groups shows that, but leaving out one block after the other does.
+
+    Args:
+        labels: Class of each sample, shape (N,).
+        groups: Number of each sample's group, from 0, shape (N,); None if samples are independent.
+        seed: Seed of the blocks.
+
+    Returns:
+        For each block, a mask that is True for its samples, shape (N,). Nothing without groups, or with fewer than
+        eight, which have no interval.
+    """
+    if groups is None or groups.max() + 1 < MIN_UNITS:
+        return []
+    labels_of_groups = labels[np.unique(groups, return_index=True)[1]]
+    n_groups = len(labels_of_groups)
+    rng = np.random.default_rng([seed, BLOCKS_SALT])
+    blocks = np.empty(n_groups, np.int64)
+    blocks[np.lexsort((rng.random(n_groups), labels_of_groups))] = np.arange(n_groups) % BLOCKS
+    return [blocks[groups] == block for block in range(min(BLOCKS, n_groups))]
+
+
+def with_jackknife(errors: SampleErrors, without: Sequence[float] | np.ndarray) -> SampleErrors:
+    """Return errors whose `averages` vary as their mean does with the groups that models are fitted to.
+
+    The variance of the B averages is the jackknife estimate, (B - 1) / B times the sum of the squared deviations.
+
+    Args:
+        errors: Errors of the samples.
+        without: Mean error of models that are fitted without each of B blocks, or its change, shape (B,). With fewer
+            than two, the errors stay as they are.
+
+    References:
+        Efron and Stein, "The jackknife estimate of variance", Annals of Statistics 9, 1981.
+    """
+    changes = np.asarray(without, np.float64)
+    n_blocks = len(changes)
+    if n_blocks < 2:
+        return errors
+    scale = (n_blocks - 1) / np.sqrt(n_blocks)
+    return replace(errors, averages=errors.averages.mean() + scale * (changes - changes.mean()))
