@@ -111,6 +111,12 @@ def test_splits_come_from_roles(tmp_path):
         ("a,b,y\n1,red,2\n2,blue,3\n", {}, InputError, "got text in b. Leave these columns out"),
         ("a,y\n,2\n2,3\n", {}, InputError, "1 are missing or infinite .in a"),
         ("y\n2\n3\n", {}, InputError, "got text in none, and no other column"),
+        (
+            "a,b,y\n1,4,2\n2,<0.5,3\n3,7,2\n",
+            {},
+            InputError,
+            "The other cells of b are numbers: correct or empty '<0.5' in row 1, counted from 0 without the header, and",
+        ),
         ("a,y,s\n1,2,u\n1,3,u\n", {"series_column": "s"}, InputError, "expected one y for each series"),
         ("", {}, InputError, "cannot read"),
         ('a,y\n"1,2\n', {}, InputError, "cannot read"),

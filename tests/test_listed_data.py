@@ -31,6 +31,17 @@ def images(tmp_path):
     return tmp_path / "images"
 
 
+def test_the_first_page_of_a_file_is_read_and_a_warning_says_so(tmp_path, caplog):
+    pages = [Image.fromarray(np.full((8, 8), 40 * number, np.uint8)) for number in range(3)]
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for number in range(2):
+            pages[number].save(tmp_path / label / f"{number}.tif", save_all=True, append_images=pages[number + 1 :])
+    samples = open_target(str(tmp_path)).read().samples
+    assert [int(samples[number].max()) for number in range(4)] == [0, 40, 0, 40]
+    assert caplog.text.count("0.tif has several pages or frames. The first one of each image is read") == 1
+
+
 @pytest.mark.parametrize(("background", "value"), [(None, 255), ("black", 0), ("#808080", 128)])
 def test_transparent_pixels_have_the_background_and_are_recorded(images, caplog, background, value):
     target = open_target(str(images), custom_data=CustomData(background=background))

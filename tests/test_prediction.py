@@ -489,7 +489,7 @@ def test_new_rows_of_a_table_pass_through_the_fitted_steps(hub, table):
     assert model.predict(frame).tolist() == list(found.predicted)
     with pytest.raises(UsageError, match="The data frame lacks d of the columns"):
         model.predict(frame[["a", "b", "c"]])
-    with pytest.raises(UsageError, match="Pass a data frame with the table's columns"):
+    with pytest.raises(InputError, match="Pass a data frame with the table's columns"):
         model.predict([table / "new.csv"])
     (table / "text.csv").write_text("a,b,c,d\n1,2,3,high\n")
     with pytest.raises(InputError, match="got text in d"):

@@ -237,7 +237,8 @@ def rows_of_frame(
     """
     series_column, time_column, group_column = named
     if series_column in frame.columns:
-        frame = frame.assign(**{series_column: texts_as_written(frame[series_column])})
+        frame = frame.copy()
+        frame[series_column] = texts_as_written(frame[series_column])
     groups = None
     if group_column in frame.columns:
         groups = frame[group_column].astype(object).where(frame[group_column].notna(), "").astype(str)

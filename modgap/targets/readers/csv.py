@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from modgap.errors import InputError, UsageError, count
+from modgap.errors import InputError, UsageError, count, visible_name
 from modgap.labels.user_arrays import LARGEST_EXACT_FLOAT
 from modgap.labels.written_names import number_names, real_numbers, written_values
 from modgap.targets.categories import category_columns, encode_categories
@@ -42,6 +42,9 @@ GROUP_NAMES = re.compile(
     re.IGNORECASE,
 )
 """Names of columns that suggest groups of samples, which would reveal labels if they were read as values."""
+
+MOST_TEXTS = 0.4
+"""Largest share of texts among the cells of a column that is taken for numbers with errors."""
 
 log = logging.getLogger("modgap")
 
@@ -312,7 +315,7 @@ def _numbers(frame: "DataFrame", on_missing: Literal["refuse", "keep", "drop"]) 
             'Leave these columns out (`custom_data["columns"]`), or name their purpose '
             '(`custom_data["series_column"]`, `custom_data["time_column"]`, `custom_data["group"]`, '
             '`custom_data["split_from"]`).'
-            f"{_group_hint(not_numeric)}"
+            f"{_group_hint(not_numeric)}{_cell_hint(frame, not_numeric)}"
         )
     values: np.ndarray = frame.to_numpy(dtype=np.float64)
     missing = ~np.isfinite(values) if on_missing == "refuse" else np.isinf(values)
@@ -323,6 +326,25 @@ def _numbers(frame: "DataFrame", on_missing: Literal["refuse", "keep", "drop"]) 
             'Set `custom_data["fill"]` to mean, median or drop, or correct the file.'
         )
     return values
+
+
+def _cell_hint(frame: "DataFrame", names: Sequence[object]) -> str:
+    """Return which cells are texts in the columns whose other cells are numbers; empty if there are no such columns."""
+    import pandas
+
+    hints = []
+    for name in names:
+        cells = frame[name].dropna()
+        is_text = pandas.to_numeric(cells, errors="coerce").isna()
+        if 0 < is_text.sum() <= MOST_TEXTS * len(cells):
+            number, cell = int(np.flatnonzero(frame.index == cells.index[is_text][0])[0]), str(cells[is_text].iloc[0])
+            more = f" and {count(int(is_text.sum()) - 1, 'other cell')}" if is_text.sum() > 1 else ""
+            hints.append(
+                f" The other cells of {visible_name(str(name))} are numbers: correct or empty {visible_name(cell)!r} "
+                f"in row {number}, counted from 0 without the header{more}, and pass "
+                '`custom_data={"fill": "median"}`.'
+            )
+    return "".join(hints[:1])
 
 
 def long_series(

@@ -49,7 +49,7 @@ class ImageFiles:
 
     paths: Sequence[Path]
     background: str = "white"
-    _announced: list[bool] = field(default_factory=list, init=False, repr=False, compare=False)
+    _announced: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -60,10 +60,17 @@ class ImageFiles:
         path = self.paths[index]
         try:
             with _open_image(path) as image:
-                if not self._announced and _is_transparent(image):
-                    self._announced.append(True)
+                if "background" not in self._announced and _is_transparent(image):
+                    self._announced.add("background")
                     text = 'Transparent images are composited on %s; `custom_data={"background": "COLOR"}` changes it.'
                     log.info(text, self.background)
+                # A photograph of the format MPO has a preview beside the picture.
+                if "pages" not in self._announced and getattr(image, "is_animated", False) and image.format != "MPO":
+                    self._announced.add("pages")
+                    text = (
+                        "%s has several pages or frames. The first one of each image is read; pass the others as files."
+                    )
+                    log.warning(text, path)
                 return image_array(image, self.background, str(path))
         except InputError:
             raise
