@@ -45,7 +45,8 @@ LEVELS = (0.05, 0.1, 0.25)
 PERMUTATIONS = 99
 SPLITS = 20
 LEVEL_SETS = 1000
-COVERAGE_SETS = 400
+POWER_SETS = 200
+SCORE_SETS = 200
 SEARCH_SETS = 100
 """Data sets that the search is simulated on; it takes ten to fifty times as long as the soft error."""
 
@@ -147,11 +148,11 @@ def simulate_score_null(cell: Cell, seed: int) -> dict:
 
 SIMULATIONS = {
     "level": (simulate_level, LEVEL_SETS),
-    "power": (simulate_power, COVERAGE_SETS // 2),
+    "power": (simulate_power, POWER_SETS),
     "coverage": (simulate_coverage, SEARCH_SETS),
     "paired null": (simulate_paired_null, SEARCH_SETS),
-    "score coverage": (simulate_score_coverage, COVERAGE_SETS),
-    "score null": (simulate_score_null, COVERAGE_SETS),
+    "score null": (simulate_score_null, SCORE_SETS),
+    "score coverage": (simulate_score_coverage, SCORE_SETS),
 }
 
 

@@ -464,9 +464,7 @@ def _manifest_groups(table: Table, manifest: Manifest) -> np.ndarray | None:
     groups_by_name = table.groups or {}
     if manifest.group not in groups_by_name:
         available = ", ".join(groups_by_name) or "none"
-        raise InputError(
-            f"manifest {manifest.name} names the group {manifest.group!r}, its reader returns: {available}"
-        )
+        raise InputError(f"{manifest.name} has no groups named {manifest.group!r}. Its groups are: {available}.")
     try:
         return number_groups(groups_by_name[manifest.group], len(table))
     except InputError as error:

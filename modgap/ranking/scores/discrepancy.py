@@ -158,6 +158,7 @@ SCORES = (
         title="held-out probability that the source does not give to the classes of the best map",
         unit="1 - probability",
         reference="MoNA, ICML 2024, equation 3, with probabilities in place of predictions",
+        version=2,
         errors=lambda outputs, options, seed: held_out_errors(outputs, options, seed, "soft"),
     ),
     _held_out(
@@ -166,6 +167,7 @@ SCORES = (
         unit="1 - probability",
         reference="MoNA, ICML 2024, equation 3, with probabilities of equal entropy for all sources",
         default=False,
+        version=2,
         errors=_matched,
     ),
 )

@@ -52,6 +52,7 @@ SCORES = (
         title="LEEP on samples that it was not fitted on, over repeated splits",
         unit="nats",
         reference="Nguyen et al., ICML 2020, with a prior and on held-out samples",
+        version=2,
         higher_is_better=True,
         bounds=NON_POSITIVE,
         tasks=ALL_TASKS,
