@@ -299,6 +299,20 @@ def test_sources_that_have_copies_of_samples_are_compared_over_the_units_of_both
             assert [pair.difference.interval is not None for pair in compared.main.pairs] == [True] * 3
 
 
+def test_errors_with_and_without_blocks_of_groups_are_in_one_file(logits, tmp_path):
+    options = {"trials": 50, "permutations": 0, "threads": 1, "groups": np.arange(90) // 3}
+    results = [package.estimate(array, logits[2], **options) for array in logits[:2]]
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for result, folder in zip(results, folders, strict=True):
+        folder.mkdir()
+        result.write(folder)
+    for estimator in ("soft", "search"):
+        expected = package.compare(*results, estimator=estimator).main.pairs[0].difference
+        found = package.compare(*folders, estimator=estimator).main.pairs[0].difference
+        assert found.interval == pytest.approx(expected.interval)
+        assert (results[0].result.tested_samples.errors[estimator].without is None) == (estimator == "search")
+
+
 def test_the_estimator_that_all_folders_have_is_compared(modgap, folders_of_options):
     soft = folders_of_options(False, estimators=("soft",))
     assert "by held-out error (soft)" in modgap("compare", folders_of_options(True), soft).stdout

@@ -115,7 +115,7 @@ def test_splits_come_from_roles(tmp_path):
             "a,b,y\n1,4,2\n2,<0.5,3\n3,7,2\n",
             {},
             InputError,
-            "The other cells of b are numbers: correct or empty '<0.5' in row 1, counted from 0 without the header",
+            "The other cells of b are numbers: correct or empty '<0.5' in row 1 of all rows, counted from 0, and pass",
         ),
         ("a,y,s\n1,2,u\n1,3,u\n", {"series_column": "s"}, InputError, "expected one y for each series"),
         ("", {}, InputError, "cannot read"),

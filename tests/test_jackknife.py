@@ -1,10 +1,16 @@
 """The jackknife over blocks of groups."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from modgap.statistics.intervals import independent_errors, variance_of_repeats
-from modgap.statistics.jackknife import BLOCKS, group_blocks, with_jackknife
+from modgap.ranking.standings import decode_errors, error_arrays
+from modgap.statistics.intervals import SampleErrors, estimate_mean, independent_errors, variance_of_models
+from modgap.statistics.jackknife import BLOCKS, group_blocks
+from modgap.statistics.paired import paired_difference, paired_differences
+from modgap.statistics.sample_file import SampleFile, read_sample_file, write_sample_file
 
 
 def test_each_sample_is_in_one_block_with_its_group_and_classes_are_spread() -> None:
@@ -25,10 +31,30 @@ def test_each_sample_is_in_one_block_with_its_group_and_classes_are_spread() -> 
     assert group_blocks(np.zeros(40, int), None, 0) == []
 
 
-def test_the_jackknife_of_a_mean_is_its_squared_standard_error() -> None:
-    values = np.random.default_rng(1).standard_normal(12)
-    errors = independent_errors(values, np.arange(12))
-    found = with_jackknife(errors, [np.delete(values, i).mean() for i in range(12)])
-    assert variance_of_repeats(found.averages) == pytest.approx(values.var(ddof=1) / 12)
-    assert found.averages.mean() == pytest.approx(values.mean())
-    assert with_jackknife(errors, [0.3]) is errors
+def jackknifed(values: np.ndarray) -> SampleErrors:
+    """Return errors of as many groups as values, whose models would have the mean of the others as their error."""
+    errors = independent_errors(values, np.arange(len(values)))
+    return replace(errors, without=np.array([np.delete(values, i).mean() for i in range(len(values))]))
+
+
+def test_the_jackknife_of_a_mean_is_its_squared_standard_error(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).random((3, 12))
+    columns = [jackknifed(one) for one in values]
+    assert variance_of_models(columns[0]) == pytest.approx(values[0].var(ddof=1) / 12)
+    # The variance of the units is as large.
+    assert estimate_mean(columns[0]).standard_error == pytest.approx(np.sqrt(2 * values[0].var(ddof=1) / 12))
+    difference = paired_difference(columns[0], columns[1])
+    assert difference.standard_error == pytest.approx(np.sqrt(2 * (values[0] - values[1]).var(ddof=1) / 12))
+    together = paired_differences(columns)
+    assert together.standard_errors[0, 1] == pytest.approx(difference.standard_error)
+    assert together.p_values[1, 2] == pytest.approx(paired_difference(columns[1], columns[2]).p_value)
+    # A file has errors with and without blocks.
+    plain = replace(columns[1], without=None)
+    samples = SampleFile(
+        np.arange(12), np.arange(12) % 2, np.arange(12), {"soft": columns[0], "search": plain}, 2, None
+    )
+    write_sample_file(tmp_path / "samples.npz", samples)
+    found = read_sample_file(tmp_path / "samples.npz").errors
+    np.testing.assert_array_equal(found["soft"].without, columns[0].without)
+    assert found["search"].without is None
+    assert decode_errors(error_arrays(columns[0]), 0).without.tolist() == columns[0].without.tolist()

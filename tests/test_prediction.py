@@ -483,12 +483,20 @@ def test_new_rows_of_a_table_pass_through_the_fitted_steps(hub, table):
     (table / "fewer.csv").write_text("a,b,c\n1,2,3\n")
     with pytest.raises(UsageError, match="lacks d of the columns"):
         predict_data(model, str(table / "fewer.csv"))
+    columns = load_trained_model(changed(done, table / "copy", lambda record: record["data"].update(transforms=None)))
+    with pytest.raises(UsageError, match="cannot be applied to single samples"):
+        columns.predict(pd.read_csv(table / "new.csv"))
     # A data frame is a table too, whatever its index and the order of its columns.
     frame = pd.read_csv(table / "new.csv").set_index(np.array([7, 3]))
     np.testing.assert_array_equal(model.predict_proba(frame), found.outputs)
     assert model.predict(frame).tolist() == list(found.predicted)
+    np.testing.assert_array_equal(model.predict_proba(frame.astype(object)), found.outputs)
     with pytest.raises(UsageError, match="The data frame lacks d of the columns"):
         model.predict(frame[["a", "b", "c"]])
+    with pytest.raises(UsageError, match="The data frame has several columns of the name d"):
+        model.predict(pd.concat([frame, frame[["d"]]], axis=1))
+    with pytest.raises(InputError, match="of the data frame, got text in d"):
+        model.predict(frame.assign(d=["1", "high"]))
     with pytest.raises(InputError, match="Pass a data frame with the table's columns"):
         model.predict([table / "new.csv"])
     (table / "text.csv").write_text("a,b,c,d\n1,2,3,high\n")

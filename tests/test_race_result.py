@@ -13,13 +13,21 @@ from modgap.baselines import get_baseline
 from modgap.baselines.baseline import held_out_scores
 from modgap.jobs import Backend
 from modgap.race.figures import CONSTANT, DrawnRace, race_caption, race_figure, race_frame, time_caption, time_figure
-from modgap.race.labeled_data import LabeledData, describe_labeled
+from modgap.race.labeled_data import LabeledData, _count_copies, describe_labeled
 from modgap.race.result import TransferResult
 from modgap.race.steps import Outcome, Step, StepJob, read_labeled
 from modgap.race.transfer import RaceRequest, run_race
 from modgap.race.verdict import KINDS
 from modgap.targets import CustomData, TargetRequest
-from modgap.targets.samples import SelectedSamples
+from modgap.targets.readers.image_folder import ImageFiles
+from modgap.targets.samples import (
+    ArraySamples,
+    ConcatenatedSamples,
+    SelectedSamples,
+    TextSamples,
+    TransformedSamples,
+)
+from modgap.targets.sound import SoundFiles
 from modgap.training.metrics import task_metric
 from tests.figure_checks import all_text, assert_readable, marks, visible_texts
 from tests.training import target_file
@@ -295,6 +303,20 @@ def test_copies_in_the_test_split_and_rare_classes_are_told(tmp_path, caplog):
     assert [text in check.sentence for check in result.answer.checks] == [True]
     assert text in (result.folder / "card.md").read_text(encoding="utf-8")
     assert "72 labeled samples, 3 classes, 18 test samples" in str(result)
+
+
+def test_copies_are_found_by_files_without_decoding_them(tmp_path):
+    for number, content in enumerate([b"a" * 9, b"b" * 9, b"a" * 9, b"b" * 8]):
+        (tmp_path / f"{number}.png").write_bytes(content)
+    images = ImageFiles([tmp_path / f"{number}.png" for number in range(4)])
+    wrapped = ConcatenatedSamples((TransformedSamples(SelectedSamples(images, np.array([3, 2, 1, 0])), abs),))
+    assert _count_copies(wrapped, np.array([0, 3]), np.array([1, 2])) == 1
+    sounds = SoundFiles.of_paths(images.paths, 8000)
+    assert _count_copies(sounds, np.array([0]), np.array([1, 2, 3])) == 1
+    texts = TextSamples(["\ud800 text", "other", "\ud800 text"])
+    assert _count_copies(texts, np.array([0, 1]), np.array([2])) == 1
+    arrays = ArraySamples(np.array([[[1.0, 2.0]], [[1.0, 2.0]], [[2.0, 1.0]]]))
+    assert _count_copies(arrays, np.array([0]), np.array([1, 2])) == 1
 
 
 def test_the_card_knows_a_split_of_the_data(tmp_path):

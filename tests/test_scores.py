@@ -386,14 +386,6 @@ def naive_influences(outputs, weights, theta):
     return influences - weights @ influences
 
 
-def naive_jackknife(mean, without):
-    """Return numbers whose sample variance is the jackknife variance."""
-    n_blocks = len(without)
-    variance = (n_blocks - 1) / n_blocks * sum((one - np.mean(without)) ** 2 for one in without)
-    deviations = np.array(without) - np.mean(without)
-    return mean + deviations * np.sqrt(variance / np.var(without, ddof=1))
-
-
 @pytest.mark.parametrize("name", ["soft", "soft-matched", "leep-held-out"])
 @pytest.mark.parametrize(("groups", "weight"), [(None, "samples"), (GROUPS, "groups"), (None, "classes")])
 def test_errors_of_soft_scores_equal_their_naive_twins(name, groups, weight):
@@ -407,17 +399,17 @@ def test_errors_of_soft_scores_equal_their_naive_twins(name, groups, weight):
     by_repeat = np.array(folds).reshape(3, 2, -1).sum(1)
     expected = by_repeat.mean(0) - (naive_influences(one, weights, theta) if name == "leep-held-out" else 0)
     np.testing.assert_allclose(scored.errors, expected, rtol=1e-6, atol=1e-8)
-    averages = by_repeat @ weights
-    if groups is not None and name != "leep-held-out":
-        without = [
+    np.testing.assert_allclose(scored.averages, by_repeat @ weights, rtol=1e-6)
+    assert (scored.without is None) == (groups is None or name == "leep-held-out")
+    if scored.without is not None:
+        expected = [
             np.mean([
                 weights @ naive_error(name, one, weights, np.asarray(splits.fit[j]) & ~block, splits.test[j], theta)
                 for j in range(4)
             ]) * 2
             for block in group_blocks(one.labels, groups, 5)
         ]  # fmt: skip
-        averages = naive_jackknife(averages.mean(), without)
-    np.testing.assert_allclose(scored.averages, averages, rtol=1e-6)
+        np.testing.assert_allclose(scored.without, expected, rtol=1e-6)
     np.testing.assert_allclose(scored.weights, weights)
     value = get_score(name).mean_of(scored).value
     assert value == pytest.approx((-1 if name == "leep-held-out" else 1) * by_repeat.mean(0) @ weights, rel=1e-6)
@@ -454,14 +446,14 @@ def test_errors_of_features_are_means_over_cross_validations(name, groups, weigh
     wrong = [wrong_of(np.arange(40), folds) for folds in assigned]
     weights = naive_weights(one.labels, groups, weight or ("samples" if groups is None else "groups"))
     np.testing.assert_allclose(scored.errors, np.mean(wrong, 0))
-    averages = np.array(wrong) @ weights
-    if groups is not None:
+    np.testing.assert_allclose(scored.averages, np.array(wrong) @ weights)
+    assert (scored.without is None) == (groups is None)
+    if scored.without is not None:
         changes = []
         for block in group_blocks(one.labels, groups, 2):
             rows = np.flatnonzero(~block)
             changes.append(np.average(wrong_of(rows, assigned[0]) - 1.0 * wrong[0][rows], weights=weights[rows]))
-        averages = naive_jackknife(averages.mean(), changes)
-    np.testing.assert_allclose(scored.averages, averages)
+        np.testing.assert_allclose(scored.without, changes)
     assert get_score(name).mean_of(scored).value == pytest.approx(np.mean(wrong, 0) @ weights)
 
 

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.torch_version import TorchVersion
@@ -222,6 +223,10 @@ def test_new_series_in_long_format_are_predicted_series_by_series(tmp_path, leng
     predicted = predict_data(modgap.load_run(run), str(tmp_path / "new.csv"))
     assert predicted.names == tuple(map(str, range(60)))
     np.testing.assert_allclose(predicted.outputs, expected, atol=1e-6)
+    # The predictions of a data frame are in the order in which the series begin.
+    frame = pd.read_csv(tmp_path / "new.csv")
+    in_order = modgap.load_run(run).predict_proba(frame)
+    np.testing.assert_allclose(in_order, expected[frame["who"].unique()], atol=1e-6)
     (tmp_path / "new.csv").write_text("who,a,b\n1,2,3\n")
     with pytest.raises(UsageError, match="lacks t of the columns"):
         predict_data(modgap.load_run(run), str(tmp_path / "new.csv"))

@@ -283,7 +283,7 @@ def test_a_custom_manifest(tmp_path):
     np.savez(tmp_path / "mine.npz", x=np.zeros((4, 30)), y=np.array([0, 1, 0, 1]), groups=np.array([1, 1, 2, 2]))
     assert list(open_target(str(tmp_path / "mine.toml")).read().groups["groups"]) == [0, 0, 1, 1]
     (tmp_path / "mine.toml").write_text(CUSTOM_MANIFEST.replace('"groups"', '"subject"'))
-    with pytest.raises(InputError, match="has no groups named 'subject'. Its groups are: groups"):
+    with pytest.raises(InputError, match=r"has no groups named 'subject'\. Its groups are: groups"):
         open_target(str(tmp_path / "mine.toml")).read()
 
 

@@ -40,10 +40,12 @@ def compare_with_controls(
     values = [estimate_mean(one).value for one in errors]
     between = float(np.std(values, ddof=1)) if len(values) >= ENOUGH_CONTROLS else None
     variance = between**2 if between is not None else 0.0
+    blocks = [one.without for one in errors if one.without is not None]
     mean_errors = replace(
         errors[0],
         errors=np.mean([one.errors for one in errors], axis=0),
         averages=np.mean([one.averages for one in errors], axis=0),
+        without=np.mean(blocks, axis=0) if len(blocks) == len(errors) else None,
     )
     n = len(values)
     degrees = float(n - 1) if variance else np.inf

@@ -17,8 +17,8 @@ from modgap.statistics.jackknife import group_blocks
 from modgap.statistics.masks import Masks
 from modgap.statistics.splits import Splits, per_class_splits, repeated_halves, testable_samples
 
-BLOCK_REPEATS = 2
-"""Number of repeats whose maps are fitted without one block of groups after the other."""
+BLOCK_FOLDS = 4
+"""Number of folds whose maps are fitted without one block of groups after the other."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,15 @@ class HeldOutProblem:
 
     @cached_property
     def without_blocks(self) -> Labeling | None:
-        """Labels and weights, with folds of two repeats that are fitted without one block of groups after the other.
+        """Labels and weights, with four folds that are fitted without one block of groups after the other.
 
         Each block is a repeat of its own. Copies of samples do not merge groups here, so that all sources have the same
         blocks. None without groups, see `group_blocks`.
         """
-        space, splits = self.labeling.space, self.splits.first(BLOCK_REPEATS)
+        space, splits = (
+            self.labeling.space,
+            self.splits.first(max(1, BLOCK_FOLDS * self.splits.n_repeats // len(self.splits))),
+        )
         blocks = group_blocks(space.rarest_labels, self.labeled.groups, splits.seed)
         if not blocks:
             return None

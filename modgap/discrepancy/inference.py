@@ -40,7 +40,6 @@ from modgap.errors import InputError, Progress
 from modgap.labels.label_space import LabelSpace
 from modgap.process.resources import describe_threads
 from modgap.statistics.intervals import ErrorAverage, SampleErrors, estimate_mean
-from modgap.statistics.jackknife import with_jackknife
 from modgap.statistics.permutations import are_ordered, count_shifts, smallest_p_value
 from modgap.statistics.splits import one_fold_of_all
 from modgap.statistics.weights import integer_weights
@@ -182,7 +181,9 @@ def _soft_errors(task: InferenceTask, problem: HeldOutProblem) -> tuple[HeldOut,
             maps.append(part_maps)
         errors = {"soft": _with_jackknife(problem, probabilities, problem.result(soft_average))}
         leep = problem.result(leep_average)
+        tested = leep.tested
         influences = leep_influences(probabilities, labeling)
+        influences -= np.average(influences[tested], weights=leep.weights[tested])
         task.report("soft", 0.5)
         try:
             temperature = matched_temperature(task.probabilities, task.space.n_classes)
@@ -197,15 +198,15 @@ def _soft_errors(task: InferenceTask, problem: HeldOutProblem) -> tuple[HeldOut,
 
 
 def _with_jackknife(problem: HeldOutProblem, probabilities: Probabilities, errors: SampleErrors) -> SampleErrors:
-    """Return soft errors whose averages vary as soft maps do with the groups that they are fitted to."""
+    """Return soft errors with the mean errors of maps that are fitted without each block of groups."""
     labeling = problem.without_blocks
     if labeling is None:
         return errors
     average = ErrorAverage(labeling.sample_weights, labeling.splits.n_repeats)
     for part in label_parts(probabilities, labeling):
         average.add(soft_errors(probabilities, part)[0], part.splits)
-    without = average.result(errors.units, errors.strata, errors.split_seed)
-    return with_jackknife(errors, without.averages)
+    without = average.result(errors.units, errors.strata, errors.split_seed).averages
+    return replace(errors, without=without) if len(without) > 1 else errors
 
 
 def _search_progress(task: InferenceTask, n_folds: int) -> Callable[[float], None]:

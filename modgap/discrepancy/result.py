@@ -115,8 +115,8 @@ class TestedSamples:
         labels: Number of the rarest target class of each sample, shape (M,).
         groups: Number of each sample's group, shape (M,); None if samples are independent.
         errors: Errors of the samples by the name of the estimator.
-        log_losses: Minus the cross-validated log-probability of each sample's label, in nats, from which LEEP is
-            computed; None if it was not computed.
+        log_losses: Minus the cross-validated log-probability of each sample's label less the sample's influence on
+            that of the others, in nats, whose mean is minus LEEP; None if it was not computed.
         multi_label: True if samples have several labels, whose errors they share.
     """
 

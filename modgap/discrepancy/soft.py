@@ -271,8 +271,8 @@ def _conditional(mass: np.ndarray, labeling: Labeling) -> np.ndarray:
 def leep_influences(probabilities: Probabilities, labeling: Labeling) -> np.ndarray:
     """Return how much each sample raises the mean log-probability of all labels because LEEP is fitted to it, (N,).
 
-    It is the derivative of LEEP on all samples by the weight of the sample in the class probabilities alone, in nats,
-    with the weighted mean 0. A split fits one half and then the other, so the spread between splits does not show it.
+    It is the derivative of LEEP on all samples by the weight of the sample in the class probabilities alone, in nats. A
+    split fits one half and then the other, so the spread between splits does not show it.
 
     Args:
         probabilities: Softmax of N samples.
@@ -297,7 +297,7 @@ def leep_influences(probabilities: Probabilities, labeling: Labeling) -> np.ndar
     for first, block in probabilities.blocks():
         entries, shares = entries_by_label(space, first, first + len(block)), labeling.entry_shares
         add_products(block, first, entries, space.entry_samples, space.labels, shares, slopes, influences)
-    return np.asarray(influences - influences @ labeling.sample_weights)
+    return influences
 
 
 def _add_block(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from modgap.errors import visible_name
 from modgap.race.steps import Labeled, chance_losses, read_labeled
 from modgap.storage.cache import cache_key
 from modgap.targets import Samples
-from modgap.targets.samples import WordInText
+from modgap.targets.samples import WordInText, stored_sample
 from modgap.targets.splits import TEST, complete_splits, stratification_labels
 from modgap.training.evaluation import PERCENT
 from modgap.training.metrics import task_metric
@@ -141,16 +141,33 @@ def _metric_of_losses(labeled: Labeled, losses: np.ndarray) -> float:
 
 
 def _count_copies(samples: Samples, labeled: np.ndarray, test: np.ndarray) -> int:
-    """Return how many of the test samples equal a labeled sample in all values."""
-    digests = {_digest(samples[int(row)]) for row in labeled}
-    return sum(_digest(samples[int(row)]) in digests for row in test)
+    """Return how many of the test samples equal a labeled sample: the files that they come from, or else all values.
+
+    Files are not decoded, and only those of equal size are read.
+    """
+    stored = {int(row): stored_sample(samples, int(row)) for row in (*labeled, *test)}
+    sizes = {row: _size(one) for row, one in stored.items()}
+    shared = {sizes[int(row)] for row in labeled} & {sizes[int(row)] for row in test}
+    digests = {row: _digest(one) for row, one in stored.items() if sizes[row] in shared}
+    known = {digests.get(int(row)) for row in labeled}
+    return sum(int(row) in digests and digests[int(row)] in known for row in test)
 
 
-def _digest(sample: np.ndarray | str) -> bytes:
-    """Return the checksum of the values of a sample and of their shape."""
+def _size(sample: Any) -> object:
+    """Return the sizes of the files of a sample, or its shape or length."""
+    if isinstance(sample, tuple):
+        return tuple(file.stat().st_size for file in sample)
+    return len(sample) if isinstance(sample, str) else sample.shape
+
+
+def _digest(sample: Any) -> bytes:
+    """Return the checksum of the files of a sample, or of its values."""
+    if isinstance(sample, tuple):
+        return blake2b(b"".join(blake2b(file.read_bytes()).digest() for file in sample), digest_size=16).digest()
     if isinstance(sample, str):
-        return blake2b(str(sample.__reduce__()[1] if isinstance(sample, WordInText) else sample).encode()).digest()
-    return blake2b(sample.tobytes(), person=str(sample.shape).encode()[:16]).digest()
+        text = str(sample.__reduce__()[1] if isinstance(sample, WordInText) else sample)
+        return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return blake2b(sample.tobytes(), digest_size=16).digest()
 
 
 def _is_drawn(labeled: Labeled) -> bool | None:

@@ -10,7 +10,7 @@ from modgap.probes.folds import stratified_folds
 from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, SourceOutputs
 from modgap.statistics.bootstrap import unit_numbers
 from modgap.statistics.intervals import SampleErrors
-from modgap.statistics.jackknife import group_blocks, with_jackknife
+from modgap.statistics.jackknife import group_blocks
 from modgap.statistics.weights import choose_weighting, entry_weights
 from modgap.targets.splits import stratification_labels
 
@@ -79,7 +79,7 @@ def repeated_errors(
 
     The errors of one cross-validation do not show how much the error depends on the samples that a predictor is fitted
     on. The spread between several does, so that intervals cover the expected error. With groups it does not, because
-    all share them; there, the first cross-validation is repeated without one block of groups after the other.
+    all share them; for classes, the first cross-validation is repeated without one block of groups after the other.
 
     For classification it is the 0-1 error. 1 - R2 and 1 - mean average precision are no means over samples. There, the
     error of a sample is that of all samples plus the influence of this one: by the linearization of a ratio for R2, and
@@ -113,18 +113,16 @@ def repeated_errors(
     averages = errors[:, is_predicted] @ weights[is_predicted] / weights[is_predicted].sum()
     strata = outputs.labels if weighting == "classes" else None
     is_bounded = outputs.task == CLASSIFICATION
-    result = SampleErrors(errors.mean(axis=0), weights, units, averages, strata, seed, is_bounded)
-    if not is_bounded:
-        return result
     changes = []
-    for block in group_blocks(outputs.labels, groups, seed):
+    for block in group_blocks(outputs.labels, groups, seed) if is_bounded else []:
         rest, judged = ~block, is_predicted & ~block
         folds = assignments[0][rest]
-        if (folds != folds[0]).any():
+        if (folds != folds[0]).any() and judged.any():
             predicted = predict(rest, [folds])[0][is_predicted[rest]]
             wrong = predicted.argmax(axis=1) != outputs.labels[judged]
             changes.append(np.average(wrong - errors[0, judged], weights=weights[judged]))
-    return with_jackknife(result, changes)
+    without = np.array(changes) if len(changes) > 1 else None
+    return SampleErrors(errors.mean(axis=0), weights, units, averages, strata, seed, is_bounded, without)
 
 
 def _errors_by_sample(outputs: SourceOutputs, predicted: np.ndarray, weights: np.ndarray) -> np.ndarray:

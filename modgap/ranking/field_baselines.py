@@ -15,9 +15,10 @@ from modgap.process.installed_packages import installed_library_version
 from modgap.ranking.cached_job import CachedJob
 from modgap.ranking.cross_validation import REPEATS, repeated_errors
 from modgap.ranking.score import ErrorOptions
-from modgap.ranking.source_outputs import SourceOutputs
+from modgap.ranking.source_outputs import CLASSIFICATION, SourceOutputs
 from modgap.ranking.standings import decode_errors, error_arrays
-from modgap.statistics.intervals import SampleErrors
+from modgap.statistics.intervals import MIN_UNITS, SampleErrors
+from modgap.statistics.jackknife import BLOCKS
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key
 from modgap.targets import Target, TargetRequest
@@ -86,7 +87,12 @@ def chosen_baselines(which: str, target: Target, samples: SampleRequest, n_sourc
     if which != QUICK:
         return [baseline.name for baseline in suitable]
     allowed = max(QUICK_SECONDS, SHARE_OF_RANKING * SECONDS_PER_SAMPLE * len(data.outputs) * n_sources)
-    chosen = quick_baselines(suitable, data.form, len(data.outputs), allowed, REPEATS)
+    # With groups, each baseline is also fitted without one block of groups after the other.
+    outputs = data.outputs
+    n_groups = 0 if outputs.groups is None else len(np.unique(outputs.groups))
+    has_blocks = outputs.task == CLASSIFICATION and n_groups >= MIN_UNITS
+    n_fits = REPEATS + (BLOCKS if has_blocks else 0)
+    chosen = quick_baselines(suitable, data.form, len(outputs), allowed, n_fits)
     if left_out := [one.name for one in suitable if one.is_quick and one not in chosen]:
         log.info(
             'Baselines that take more time are left out: %s. Pass `baselines="all"` for them too.', ", ".join(left_out)

@@ -296,7 +296,7 @@ def _compare_pairs(
 
 def error_arrays(errors: SampleErrors) -> dict[str, np.ndarray]:
     """Return the arrays of a cache entry that hold errors by sample."""
-    arrays = {name: getattr(errors, name) for name in ("errors", "weights", "units", "averages", "strata")}
+    arrays = {name: getattr(errors, name) for name in ("errors", "weights", "units", "averages", "strata", "without")}
     # Entries of bounded errors are those of earlier versions.
     arrays["is_bounded"] = None if errors.is_bounded else np.array(False)
     return {name: array for name, array in arrays.items() if array is not None}
@@ -306,7 +306,8 @@ def decode_errors(arrays: Mapping[str, np.ndarray], seed: int) -> SampleErrors:
     """Return the errors by sample that the arrays of a cache entry hold, with the seed of their splits."""
     errors, weights, units, averages = (np.array(arrays[name]) for name in ("errors", "weights", "units", "averages"))
     strata = np.array(arrays["strata"]) if "strata" in arrays else None
-    return SampleErrors(errors, weights, units, averages, strata, seed, is_bounded="is_bounded" not in arrays)
+    without = np.array(arrays["without"]) if "without" in arrays else None
+    return SampleErrors(errors, weights, units, averages, strata, seed, "is_bounded" not in arrays, without)
 
 
 def compute_error_standings(

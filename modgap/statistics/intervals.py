@@ -32,11 +32,12 @@ class SampleErrors:
         weights: Weight of each sample in the mean, 0 or more, shape (N,).
         units: Number of the group that each sample belongs to, or of the sample itself if samples are independent,
             shape (N,). Units are independent of each other.
-        averages: Weighted mean error of each repeat of the splits, shape (S,). With groups, numbers of the same mean
-            with the variance of a jackknife over the groups that models are fitted to, see `with_jackknife`.
+        averages: Weighted mean error of each repeat of the splits, shape (S,).
         strata: Class of each sample, if the error is a mean over classes, shape (N,); else None.
         split_seed: Seed of the splits.
         is_bounded: True if errors lie in [0, 1], as error rates do. False for errors in any unit, such as squared ones.
+        without: Mean error of models that are fitted without each of B blocks of groups, or its change, shape (B,); see
+            `modgap.statistics.jackknife.group_blocks`. None if the repeats show how much the error depends on models.
     """
 
     errors: np.ndarray = field(repr=False)
@@ -46,6 +47,7 @@ class SampleErrors:
     strata: np.ndarray | None = field(repr=False)
     split_seed: int
     is_bounded: bool = True
+    without: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def tested(self) -> np.ndarray:
@@ -158,7 +160,7 @@ def estimate_mean(
     """Estimate the mean error with a 95 % interval over new units and new splits.
 
     The squared standard error is the sum of the squared contributions of G units, each averaged over the splits, and
-    s^2(averages of the repeats). The first term is s^2(unit means) / G if units count equally, and the second is the
+    `variance_of_models`. The first term is s^2(unit means) / G if units count equally, and the second is the
     spread of models that are fitted to different parts of the samples. The interval is Student's t, with the degrees of
     freedom of `unit_degrees` and `REPEAT_DEGREES`. Errors that are not bounded have this interval as it is. For others
     it is computed on the scale of Wilson's interval, so that it stays within [0, 1] and does not collapse when nearly
@@ -168,7 +170,7 @@ def estimate_mean(
     Args:
         errors: Errors of the samples.
         repeat_variance: Variance of the mean from models that are fitted to different parts of the samples; None for
-            the variance of the averages of the repeats.
+            that of `variance_of_models`.
         more_variance: Variance of the mean from other causes, such as random initializations.
         more_degrees: Degrees of freedom of the estimate of `more_variance`. Those of the interval combine both by
             Satterthwaite's formula.
@@ -178,7 +180,7 @@ def estimate_mean(
     if n_units < 2:
         return MeanError(value, None, float("nan"), n_units)
     if repeat_variance is None:
-        repeat_variance = variance_of_repeats(errors.averages)
+        repeat_variance = variance_of_models(errors)
     unit_variance = float(contributions @ contributions)
     variance = unit_variance + repeat_variance
     degrees = unit_degrees(errors)
@@ -364,6 +366,19 @@ def variance_of_repeats(averages: np.ndarray) -> float:
     It is not divided by the number of repeats, which all split the same samples.
     """
     return float(averages.var(ddof=1)) if len(averages) > 1 else 0.0
+
+
+def variance_of_models(errors: SampleErrors) -> float:
+    """Return the variance of the mean error from models that are fitted to different parts of the samples.
+
+    With blocks of groups it is the jackknife estimate, (B - 1) / B times the sum of the squared deviations of B values.
+
+    References:
+        Efron and Stein, "The jackknife estimate of variance", Annals of Statistics 9, 1981.
+    """
+    if errors.without is None:
+        return variance_of_repeats(errors.averages)
+    return float((len(errors.without) - 1) * errors.without.var())
 
 
 def wilson_interval(n_errors: int, n_samples: int) -> tuple[float, float]:

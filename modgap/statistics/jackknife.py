@@ -1,11 +1,8 @@
-"""How much a mean error depends on the groups that models are fitted to: a jackknife over blocks of groups."""
-
-from collections.abc import Sequence
-from dataclasses import replace
+"""Blocks of groups, without which models are fitted to see how much their error depends on the groups."""
 
 import numpy as np
 
-from modgap.statistics.intervals import MIN_UNITS, SampleErrors
+from modgap.statistics.intervals import MIN_UNITS
 
 BLOCKS = 10
 """Largest number of blocks."""
@@ -35,24 +32,3 @@ def group_blocks(labels: np.ndarray, groups: np.ndarray | None, seed: int) -> li
     blocks = np.empty(n_groups, np.int64)
     blocks[np.lexsort((rng.random(n_groups), labels_of_groups))] = np.arange(n_groups) % BLOCKS
     return [blocks[groups] == block for block in range(min(BLOCKS, n_groups))]
-
-
-def with_jackknife(errors: SampleErrors, without: Sequence[float] | np.ndarray) -> SampleErrors:
-    """Return errors whose `averages` vary as their mean does with the groups that models are fitted to.
-
-    The variance of the B averages is the jackknife estimate, (B - 1) / B times the sum of the squared deviations.
-
-    Args:
-        errors: Errors of the samples.
-        without: Mean error of models that are fitted without each of B blocks, or its change, shape (B,). With fewer
-            than two, the errors stay as they are.
-
-    References:
-        Efron and Stein, "The jackknife estimate of variance", Annals of Statistics 9, 1981.
-    """
-    changes = np.asarray(without, np.float64)
-    n_blocks = len(changes)
-    if n_blocks < 2:
-        return errors
-    scale = (n_blocks - 1) / np.sqrt(n_blocks)
-    return replace(errors, averages=errors.averages.mean() + scale * (changes - changes.mean()))

@@ -16,7 +16,7 @@ from modgap.statistics.intervals import (
     exact_interval,
     mean_and_contributions,
     unit_degrees,
-    variance_of_repeats,
+    variance_of_models,
 )
 
 
@@ -86,12 +86,16 @@ def paired_difference(
         InputError: If samples, weights, groups, classes or splits differ.
     """
     _check_paired(first, second)
-    difference = replace(first, errors=first.errors - second.errors, averages=first.averages - second.averages)
+    without = None
+    if first.without is not None and second.without is not None:
+        without = first.without - second.without
+    averages = first.averages - second.averages
+    difference = replace(first, errors=first.errors - second.errors, averages=averages, without=without)
     value, contributions = mean_and_contributions(difference)
     n_units = len(contributions)
     if n_units < 2:
         return PairedDifference(value, None, None, float("nan"), n_units)
-    variance = float(contributions @ contributions) + variance_of_repeats(difference.averages)
+    variance = float(contributions @ contributions) + variance_of_models(difference)
     standard_error = float(np.sqrt(variance + more_variance))
     if n_units < MIN_UNITS:
         return PairedDifference(value, None, None, standard_error, n_units)
@@ -125,7 +129,11 @@ def paired_differences(
     means_and_contributions = [mean_and_contributions(one) for one in errors]
     means = np.array([mean for mean, _ in means_and_contributions])
     contributions = np.stack([of_source for _, of_source in means_and_contributions])
-    averages = np.stack([one.averages for one in errors])
+    parts = [one.without for one in errors if one.without is not None]
+    # The variance of B values of a jackknife is B - 1 times their sum of squares over B, and not over B - 1.
+    is_jackknife = len(parts) == len(errors)
+    averages = np.stack(parts if is_jackknife else [one.averages for one in errors])
+    factor = (averages.shape[1] - 1) ** 2 / averages.shape[1] if is_jackknife else 1.0
     values = means[:, None] - means
     n_units = contributions.shape[1]
     if n_units < MIN_UNITS:
@@ -134,7 +142,7 @@ def paired_differences(
     unit_variances = np.stack([((row - contributions) ** 2).sum(axis=1) for row in contributions])
     variances = unit_variances
     if averages.shape[1] > 1:
-        variances = variances + np.stack([(row - averages).var(axis=1, ddof=1) for row in averages])
+        variances = variances + factor * np.stack([(row - averages).var(axis=1, ddof=1) for row in averages])
     more_variances, more_degrees = np.array(more or [(0.0, np.inf)] * len(errors)).T
     total = variances + more_variances[:, None] + more_variances
     # Satterthwaite's formula, as in `degrees_of_freedom`, for all pairs.

@@ -82,6 +82,10 @@ def write_sample_file(path: Path, samples: SampleFile) -> None:
         "per_class": np.array(samples.per_class or 0),
         "mean_over_classes": np.array(first.strata is not None),
     }
+    blocks = [one.without for one in samples.errors.values()]
+    if sizes := [len(one) for one in blocks if one is not None]:
+        # Errors that have no blocks, such as those of the search, have NaN.
+        arrays["block_average"] = np.stack([np.full(sizes[0], np.nan) if one is None else one for one in blocks])
     n_groups = len(samples.ids) if samples.groups is None else len(np.unique(samples.groups))
     if len(np.unique(first.units)) < n_groups:
         arrays["unit"] = first.units
@@ -131,13 +135,24 @@ def _parse(arrays: dict[str, np.ndarray]) -> SampleFile:
     _check_values(names, errors, weights, labels)
     if not np.isfinite(averages).all():
         raise ValueError("the mean of a split is not finite")
+    blocks = arrays.get("block_average", np.full((len(names), 1), np.nan)).astype(np.float64)
+    if blocks.ndim != 2 or len(blocks) != len(names):
+        raise ValueError("its arrays have shapes that do not fit")
+    has_blocks = [bool(np.isfinite(row).all()) for row in blocks]
+    if not all(one or np.isnan(row).all() for one, row in zip(has_blocks, blocks, strict=True)):
+        raise ValueError("the means without each block of groups are incomplete")
     units = arrays.get("unit", np.arange(len(ids)) if groups is None else groups)
     if units.shape != (len(ids),):
         raise ValueError("its arrays have lengths that do not fit")
     units = np.unique(units.astype(np.int64), return_inverse=True)[1]
     strata = labels if bool(arrays["mean_over_classes"]) else None
     seed = int(arrays["split_seed"])
-    columns = {name: SampleErrors(errors[i], weights, units, averages[i], strata, seed) for i, name in enumerate(names)}
+    columns = {
+        name: SampleErrors(
+            errors[i], weights, units, averages[i], strata, seed, without=blocks[i] if has_blocks[i] else None
+        )
+        for i, name in enumerate(names)
+    }
     return SampleFile(ids, labels, groups, columns, int(arrays["n_classes"]), int(arrays["per_class"]) or None)
 
 

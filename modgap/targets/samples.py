@@ -142,10 +142,34 @@ class ConcatenatedSamples:
 
     def __getitem__(self, index: int) -> Any:
         """Return one sample."""
+        part, index = self.part_of(index)
+        return part[index]
+
+    def part_of(self, index: int) -> tuple[Samples, int]:
+        """Return the part that has a sample, and the number of the sample in it."""
         # The range counts a negative index from the end, and raises IndexError for one beyond.
         index = range(len(self))[index]
         part = int(np.searchsorted(self._ends, index, side="right"))
-        return self.parts[part][index - int(self._ends[part]) + len(self.parts[part])]
+        return self.parts[part], index - int(self._ends[part]) + len(self.parts[part])
+
+
+def stored_sample(samples: Samples, index: int) -> Any:
+    """Return a sample before any function is applied to it: an array or a string, or the paths of its files.
+
+    Args:
+        samples: The samples.
+        index: Number of the sample.
+    """
+    while True:
+        if isinstance(samples, TransformedSamples):
+            samples = samples.samples
+        elif isinstance(samples, SelectedSamples):
+            index, samples = int(samples.rows[index]), samples.samples
+        elif isinstance(samples, ConcatenatedSamples):
+            samples, index = samples.part_of(index)
+        else:
+            files = getattr(samples, "files_of", None)
+            return samples[index] if files is None else files(index)
 
 
 def have_one_shape(samples: Samples) -> bool:

@@ -49,6 +49,10 @@ class SoundFiles:
         """Return clips of one file each."""
         return cls(tuple((str(path),) for path in paths), rate)
 
+    def files_of(self, index: int) -> tuple[Path, ...]:
+        """Return the paths of the files of one clip."""
+        return tuple(map(Path, self.clips[index]))
+
     def __len__(self) -> int:
         """Return the number of clips."""
         return len(self.clips)

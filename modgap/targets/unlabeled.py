@@ -27,7 +27,7 @@ from modgap.targets.samples import ArraySamples, Samples, TextSamples
 from modgap.targets.sound import SoundFiles
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
 log = logging.getLogger("modgap")
 
@@ -44,11 +44,13 @@ class UnlabeledSamples:
         samples: The N samples.
         names: Name of each sample: its file relative to the folder, or the number of its row, from 0.
         groups: Group of each sample of a table, as it is written; None if the table has no column of groups.
+        order: Numbers of the samples in the order in which they begin in a table in long format, shape (N,); else None.
     """
 
     samples: Samples
     names: tuple[str, ...]
     groups: tuple[str, ...] | None = None
+    order: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -214,6 +216,16 @@ def _from_table(
     return rows_of_frame(frame, f"table {path}", columns, named, keep_missing=keep_missing)
 
 
+def _as_numbers(column: "Series[Any]") -> "Series[Any]":
+    """Return the column as numbers if all of its cells are numbers or missing, else as it is."""
+    import pandas
+
+    if column.dtype.kind in "fiub":
+        return column
+    numbers = pandas.to_numeric(column, errors="coerce")
+    return numbers if numbers.isna().equals(column.isna()) else column
+
+
 def rows_of_frame(
     frame: "DataFrame",
     origin: str,
@@ -242,6 +254,8 @@ def rows_of_frame(
     groups = None
     if group_column in frame.columns:
         groups = frame[group_column].astype(object).where(frame[group_column].notna(), "").astype(str)
+    if repeated := [str(name) for name in frame.columns[frame.columns.duplicated()]]:
+        raise UsageError(f"The {origin} has several columns of the name {list_names(repeated)}. Rename or drop them.")
     in_file = list_names(frame.columns)
     frame = with_known_categories(frame, columns)
     by_name = {str(name): name for name in frame.columns}
@@ -252,7 +266,8 @@ def rows_of_frame(
             f"The {origin} lacks {list_names(written_columns(missing))} of the columns that the model was trained on. "
             f"It has {in_file}."
         )
-    selected = frame[[by_name[name] for name in columns]]
+    # Numbers in a column of objects, such as those beside None, count as numbers.
+    selected = frame[[by_name[name] for name in columns]].apply(_as_numbers)
     texts = [str(name) for name in selected.columns if selected[name].dtype.kind not in "fiub"]
     if texts:
         raise InputError(
@@ -277,4 +292,5 @@ def rows_of_frame(
         return replace(_numbered(ArraySamples(values[:, None])), groups=None if groups is None else tuple(groups))
     first_rows, series = long_series(frame, values, series_column, time_column)
     of_series = None if groups is None else tuple(groups.iloc[first_rows])
-    return UnlabeledSamples(series, tuple(str(name) for name in frame[series_column].iloc[first_rows]), of_series)
+    names = tuple(str(name) for name in frame[series_column].iloc[first_rows])
+    return UnlabeledSamples(series, names, of_series, np.argsort(first_rows))

@@ -6,9 +6,9 @@ It is in the folder of its run, or in one safetensors file with the weights, the
 import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -44,6 +44,9 @@ from modgap.training.native_inputs import NativeTransform, restore_transform
 from modgap.training.run_folder import Run, changed_record, check_record, epoch_file, open_run, reading_record
 from modgap.training.trained_inputs import TrainedInputs, arrays_of, read_inputs
 from modgap.training.training_data import InputTransform
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 NO_HUB = ("a run does not contact a hub unless that is allowed", "If you trust the run, pass `allow_download=True`.")
 """Reason for which the source of a run is not downloaded, and how to allow it."""
@@ -132,12 +135,14 @@ class TrainedModel:
         predictor: The trained network, or the fitted baseline or linear probe.
         inputs: Preparation of samples, and the unit of the outputs.
         batch_size: Number of samples that are in memory at a time.
+        announced: What was said about images, so that it is said once.
     """
 
     run: Run
     predictor: Network | FittedBaseline
     inputs: TrainedInputs
     batch_size: int
+    announced: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     @property
     def network(self) -> Network:
@@ -288,12 +293,9 @@ class TrainedModel:
         if hasattr(samples, "iloc") and samples.ndim == 1:
             samples = samples.tolist()  # a pandas series counts its rows by their labels
         is_frame = hasattr(samples, "columns") and hasattr(samples, "to_numpy")
-        inputs = self.inputs
-        if is_frame and inputs.columns is not None and len(samples):
-            named = (inputs.series_column, inputs.time_column, inputs.group_column)
-            return rows_of_frame(samples, "data frame", inputs.columns, named, keep_missing=inputs.fills_missing)
+        is_table = is_frame and self.inputs.columns is not None and len(samples) > 0
         is_sequence = hasattr(samples, "__len__") and hasattr(samples, "__getitem__")
-        if is_frame or isinstance(samples, bytes | Mapping) or not is_sequence:
+        if (is_frame and not is_table) or isinstance(samples, bytes | Mapping) or not is_sequence:
             values = " For the values of a data frame, pass frame[COLUMNS].to_numpy()." if is_frame else ""
             raise UsageError(
                 f"Expected a sequence of samples, got {type(samples).__name__}. Pass a list or an array.{values}"
@@ -311,9 +313,19 @@ class TrainedModel:
                 "The target's steps of preprocessing cannot be applied to single samples, because they cut windows, or "
                 "the training read a converted copy. Predict for the table of the target: open_target(NAME).read()."
             )
+        if is_table:
+            return self._rows(samples)
         if isinstance(samples, TransformedSamples | SelectedSamples):
             raise UsageError("These samples have passed through the target's steps. Pass their table itself.")
         return cast(Samples, samples)
+
+    def _rows(self, frame: "DataFrame") -> Samples:
+        """Return the rows of a data frame, or its series in the order in which they begin."""
+        inputs = self.inputs
+        assert inputs.columns is not None
+        named = (inputs.series_column, inputs.time_column, inputs.group_column)
+        new = rows_of_frame(frame, "data frame", inputs.columns, named, keep_missing=inputs.fills_missing)
+        return new.samples if new.order is None else SelectedSamples(new.samples, new.order)
 
     def _array(self, sample: Any) -> Any:
         """Return one sample as an array with an axis of channels, or as a text."""
@@ -327,7 +339,7 @@ class TrainedModel:
             if path.exists() and not is_regular_file(path):
                 raise InputError(f"{path} is not a file. Pass the path of a file.")
             if spec.kind == "image":
-                return self.inputs.picture(ImageFiles((path,), self.inputs.background)[0])
+                return self.inputs.picture(ImageFiles((path,), self.inputs.background, self.announced)[0])
             if spec.kind == "audio" and spec.rate is not None:
                 return SoundFiles(((str(path),),), int(spec.rate))[0]
             rows = " Pass a data frame with the table's columns." if self.inputs.columns is not None else ""

@@ -75,7 +75,7 @@ def held_out_errors(outputs: SourceOutputs, options: ErrorOptions, seed: int, na
         strata = np.zeros(len(outputs), np.int64)
         strata[tested.rows] = tested.labels
     units = unit_numbers(outputs.groups, len(outputs))
-    return SampleErrors(values, weights, units, errors.averages, strata, errors.split_seed)
+    return SampleErrors(values, weights, units, errors.averages, strata, errors.split_seed, without=errors.without)
 
 
 PERMUTATIONS = 19

@@ -339,10 +339,12 @@ def _cell_hint(frame: "DataFrame", names: Sequence[object]) -> str:
         if 0 < is_text.sum() <= MOST_TEXTS * len(cells):
             number, cell = int(np.flatnonzero(frame.index == cells.index[is_text][0])[0]), str(cells[is_text].iloc[0])
             more = f" and {count(int(is_text.sum()) - 1, 'other cell')}" if is_text.sum() > 1 else ""
+            ways = ["correct or empty", ', and pass `custom_data={"fill": "median"}`']
+            if re.fullmatch(r"[-+]?\d+,\d+", cell.strip()):
+                ways = ["write with a decimal point", ""]
             hints.append(
-                f" The other cells of {visible_name(str(name))} are numbers: correct or empty {visible_name(cell)!r} "
-                f"in row {number}, counted from 0 without the header{more}, and pass "
-                '`custom_data={"fill": "median"}`.'
+                f" The other cells of {visible_name(str(name))} are numbers: {ways[0]} {visible_name(cell)!r} in row "
+                f"{number} of all rows, counted from 0{more}{ways[1]}."
             )
     return "".join(hints[:1])
 

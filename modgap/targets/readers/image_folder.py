@@ -45,28 +45,33 @@ class ImageFiles:
     Attributes:
         paths: The files.
         background: Color that transparent pixels are composited on, as a name or #rrggbb.
+        announced: What was said about images, so that it is said once.
     """
 
     paths: Sequence[Path]
     background: str = "white"
-    _announced: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    announced: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.paths)
+
+    def files_of(self, index: int) -> tuple[Path, ...]:
+        """Return the path of one image."""
+        return (self.paths[index],)
 
     def __getitem__(self, index: int) -> np.ndarray:
         """Return one image."""
         path = self.paths[index]
         try:
             with _open_image(path) as image:
-                if "background" not in self._announced and _is_transparent(image):
-                    self._announced.add("background")
+                if "background" not in self.announced and _is_transparent(image):
+                    self.announced.add("background")
                     text = 'Transparent images are composited on %s; `custom_data={"background": "COLOR"}` changes it.'
                     log.info(text, self.background)
                 # A photograph of the format MPO has a preview beside the picture.
-                if "pages" not in self._announced and getattr(image, "is_animated", False) and image.format != "MPO":
-                    self._announced.add("pages")
+                if "pages" not in self.announced and getattr(image, "is_animated", False) and image.format != "MPO":
+                    self.announced.add("pages")
                     text = (
                         "%s has several pages or frames. The first one of each image is read; pass the others as files."
                     )
