@@ -246,7 +246,8 @@ def _check_header(path: Path, member: zipfile.ZipInfo, size: int, dtype: np.dtyp
     if dtype.hasobject:
         raise InputError(
             f"The array {_array_name(member)} of {path} holds Python objects, which are never unpickled. Save it as "
-            f"numbers, or as strings with np.array({_array_name(member)}, dtype=str)."
+            f"numbers, or as strings with np.array({_array_name(member)}, dtype=str). Series of different lengths go "
+            "into a .ts file or a table in long format."
         )
     if size != member.file_size:
         raise InputError(f"cannot read arrays from {path}: the length of {member.filename} does not match its header")

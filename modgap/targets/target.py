@@ -17,7 +17,7 @@ from modgap.labels.user_arrays import number_groups, number_labels
 from modgap.labels.written_names import written_values
 from modgap.process.installed_packages import installed_library_version
 from modgap.storage.digests import file_digest, folder_digest
-from modgap.storage.paths import expand_user
+from modgap.storage.paths import expand_user, has_suffix
 from modgap.targets.custom import CustomData, custom_data_manifest, is_custom_data
 from modgap.targets.download.converted_copy import read_converted_copy, write_converted_copy
 from modgap.targets.download.data_directory import (
@@ -41,6 +41,8 @@ log = logging.getLogger("modgap")
 
 TABLE_READERS = ("csv", "listed_files")
 """Readers of labels in tables, whose numbers can be classes or values."""
+SEQUENCES = (".fa", ".fasta", ".fna", ".faa", ".fastq", ".fq")
+"""Suffixes of files of sequences without labels."""
 WITHOUT_EFFECT = {"artifact", "near_copies"}
 """Fields of a manifest that do not determine the samples, so that fingerprints leave them out."""
 LIBRARIES = ("aeon", "av", "h5py", "numpy", "pandas", "pillow", "pyarrow", "scikit-learn", "scipy", "soundfile", "soxr")
@@ -308,7 +310,8 @@ def _locate(name: str, custom_data: CustomData, data_dir: Path | None) -> Target
     is_file = path.suffix == ".toml"
     if not is_file and (path.suffix or "/" in name):
         problem = f"modgap cannot read the format of {name}" if path.is_file() else f"no target at {name}"
-        raise UsageError(f"{problem}. Expected the name of a manifest, {CUSTOM_DATA_FORMATS}.")
+        hint = " Write sequences into a table with the columns text and label." if has_suffix(path, SEQUENCES) else ""
+        raise UsageError(f"{problem}. Expected the name of a manifest, {CUSTOM_DATA_FORMATS}.{hint}")
     if fields := custom_data.fields():
         raise UsageError(f'`custom_data["{next(iter(fields))}"]` applies to custom data, not to target {name}')
     manifest = load_manifest(path) if is_file else named_manifest(name)
