@@ -40,6 +40,7 @@ from modgap.statistics.weights import choose_weighting
 
 FEATURES = 4
 SCORES = ("soft", "leep-held-out", "linear-probe", "knn")
+VALUES = ("search", *SCORES)
 RESULTS = Path(__file__).with_name("results") / "validity.jsonl"
 LEVELS = (0.05, 0.1, 0.25)
 PERMUTATIONS = 99
@@ -242,22 +243,20 @@ def level_row(records: list[dict], marked: bool = True) -> list[str]:
     return cells
 
 
-def coverage_row(records: list[dict], name: str) -> list[str]:
-    """Return expectation, coverage and mean length of the intervals; a star marks coverage below 93 %.
+def coverage_text(records: list[dict], name: str) -> str:
+    """Return the share of intervals of a value that cover its expectation; a star marks a share below 93 %.
 
     Args:
         records: Records of one simulation.
         name: Name of the value.
     """
-    values = np.array([record[name][0] for record in records])
     intervals = [record[name][1] for record in records]
     if any(interval is None for interval in intervals):
-        return [f"{values.mean():.3f}", "no interval", "-"]
+        return "-"
     low, high = np.array(intervals).T
-    truth = values.mean()
-    covered = (low <= truth) & (truth <= high)
-    too_low = covered.mean() < WANTED_COVERAGE
-    return [f"{truth:.3f}", rate_text(covered) + (" *" if too_low else ""), f"{(high - low).mean():.3f}"]
+    truth = np.mean([record[name][0] for record in records])
+    share = ((low <= truth) & (truth <= high)).mean()
+    return f"{share:.3f}{' *' if share < WANTED_COVERAGE else ''}"
 
 
 WANTED_COVERAGE = 0.93
@@ -279,29 +278,33 @@ def report(quick: bool) -> None:
     covers: list[list[str]] = []
     nulls: list[list[str]] = []
     for cell in CELLS:
+        found = {}
         for simulation in SIMULATIONS:
-            records, seconds = collect(log, cell, simulation, quick)
+            found[simulation], seconds = collect(log, cell, simulation, quick)
             total += seconds
-            if not records:
-                continue
-            count = str(len(records))
-            if simulation == "level":
-                levels.append([cell.name, count, *level_row(records)])
-            elif simulation == "power":
-                powers.append([cell.name, count, *level_row(records, marked=False)])
-            elif simulation.endswith("null"):
-                for name in records[0]:
-                    p_values = [{"p": record[name]} for record in records if name in record]
-                    nulls.append([cell.name, name, str(len(p_values)), *level_row(p_values)])
-            else:
-                for name in records[0]:
-                    part = [record for record in records if name in record]
-                    covers.append([cell.name, name, str(len(part)), *coverage_row(part, name)])
+        if records := found["level"]:
+            levels.append([cell.name, str(len(records)), *level_row(records)])
+        if records := found["power"]:
+            powers.append([cell.name, str(len(records)), *level_row(records, marked=False)])
+        cover, null = [cell.name], [cell.name]
+        for name in VALUES:
+            prefix = "" if name == "search" else "score "
+            intervals = found[f"{prefix}coverage"]
+            p_values = found["paired null" if name == "search" else "score null"]
+            has_value = bool(intervals) and name in intervals[0]
+            cover += [coverage_text(intervals, one) if has_value else "" for one in (name, f"{name} difference")]
+            has_value = bool(p_values) and name in p_values[0]
+            null.append(level_row([{"p": record[name]} for record in p_values])[0] if has_value else "")
+        if any(cover[1:]):
+            covers.append(cover)
+        if any(null[1:]):
+            nulls.append(null)
     rates = [f"p <= {level}" for level in LEVELS]
     table("P(p <= a) of the permutation test without signal", ["cell", "data sets", *rates], levels)
     table("The same with signal (power)", ["cell", "data sets", *rates], powers)
-    table("Coverage of 95 % intervals", ["cell", "value", "data sets", "expectation", "coverage", "length"], covers)
-    table("P(p <= a) of the paired difference of equal sources", ["cell", "value", "data sets", *rates], nulls)
+    heads = [head for name in VALUES for head in (name, "difference")]
+    table("Coverage of 95 % intervals of a value, and of the difference of two sources", ["cell", *heads], covers)
+    table("P(p <= .05) of the paired difference of equal sources", ["cell", *VALUES], nulls)
     print(f"\n{total / 3600:.2f} core-hours")
 
 

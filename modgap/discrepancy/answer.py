@@ -147,8 +147,8 @@ def _sample_checks(record: Record, numbers: Evidence) -> Iterator[Verdict]:
     n_groups = record["n_groups"]
     if n_groups is not None and MIN_UNITS <= n_groups < FEW_GROUPS and record["splits"]:
         text = (
-            f"There are {n_groups} groups. With fewer than {FEW_GROUPS}, 95 % intervals of the soft error covered 85 "
-            "to 99 % in simulations."
+            f"There are {n_groups} groups. With fewer than {FEW_GROUPS}, 95 % intervals of the soft error covered 92 "
+            "to 100 % in simulations."
         )
         yield Verdict("Few groups", "", WARN, text)
 

@@ -79,7 +79,8 @@ def repeated_errors(
 
     The errors of one cross-validation do not show how much the error depends on the samples that a predictor is fitted
     on. The spread between several does, so that intervals cover the expected error. With groups it does not, because
-    all share them; for classes, the first cross-validation is repeated without one block of groups after the other.
+    all share them, nor with few samples of a class that counts as much as the others. There, the first cross-validation
+    of a classification is repeated without one block of groups, or of samples, after the other.
 
     For classification it is the 0-1 error. 1 - R2 and 1 - mean average precision are no means over samples. There, the
     error of a sample is that of all samples plus the influence of this one: by the linearization of a ratio for R2, and
@@ -114,7 +115,8 @@ def repeated_errors(
     strata = outputs.labels if weighting == "classes" else None
     is_bounded = outputs.task == CLASSIFICATION
     changes = []
-    for block in group_blocks(outputs.labels, groups, seed) if is_bounded else []:
+    blocked = units if weighting == "classes" else groups
+    for block in group_blocks(outputs.labels, blocked, seed) if is_bounded else []:
         rest, judged = ~block, is_predicted & ~block
         folds = assignments[0][rest]
         if (folds != folds[0]).any() and judged.any():

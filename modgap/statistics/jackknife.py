@@ -17,7 +17,7 @@ def group_blocks(labels: np.ndarray, groups: np.ndarray | None, seed: int) -> li
 
     Args:
         labels: Class of each sample, shape (N,).
-        groups: Number of each sample's group, from 0, shape (N,); None if samples are independent.
+        groups: Number of each sample's group, from 0, shape (N,); None if no blocks are needed.
         seed: Seed of the blocks.
 
     Returns:
