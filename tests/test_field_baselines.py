@@ -76,7 +76,8 @@ def test_the_errors_are_those_of_a_naive_cross_validation_on_the_folds_of_the_li
     assert result.averages == pytest.approx([one @ result.weights for one in wrong])
     # The first cross-validation is repeated without one block of groups after the other.
     folds, changes = stratified_folds(labels, groups, 0), []
-    for block in group_blocks(labels, np.unique(groups, return_inverse=True)[1], 0):
+    blocks = group_blocks(labels, np.unique(groups, return_inverse=True)[1], 0)
+    for block in blocks[:2]:
         predicted = labels.copy()
         for fold in np.unique(folds):
             test, fit = ~block & (folds == fold), ~block & (folds != fold)
@@ -85,7 +86,8 @@ def test_the_errors_are_those_of_a_naive_cross_validation_on_the_folds_of_the_li
             )
         change = (predicted != labels)[~block] - wrong[0, ~block]
         changes.append(np.average(change, weights=result.weights[~block]))
-    assert result.without == pytest.approx(changes)
+    assert len(result.without) == len(blocks)
+    assert result.without[:2] == pytest.approx(changes)
     again = job()
     np.testing.assert_array_equal(again.errors, result.errors)
 

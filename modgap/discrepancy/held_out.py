@@ -68,10 +68,8 @@ class HeldOutProblem:
         Each block is a repeat of its own. Copies of samples do not merge groups here, so that all sources have the same
         blocks. None without groups, see `group_blocks`.
         """
-        space, splits = (
-            self.labeling.space,
-            self.splits.first(max(1, BLOCK_FOLDS * self.splits.n_repeats // len(self.splits))),
-        )
+        space, n_repeats = self.labeling.space, BLOCK_FOLDS * self.splits.n_repeats // len(self.splits)
+        splits = self.splits.first(max(1, n_repeats))
         blocks = group_blocks(space.rarest_labels, self.labeled.groups, splits.seed)
         if not blocks:
             return None

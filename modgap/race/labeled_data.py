@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -145,29 +146,29 @@ def _count_copies(samples: Samples, labeled: np.ndarray, test: np.ndarray) -> in
 
     Files are not decoded, and only those of equal size are read.
     """
-    stored = {int(row): stored_sample(samples, int(row)) for row in (*labeled, *test)}
-    sizes = {row: _size(one) for row, one in stored.items()}
-    shared = {sizes[int(row)] for row in labeled} & {sizes[int(row)] for row in test}
-    digests = {row: _digest(one) for row, one in stored.items() if sizes[row] in shared}
+    keys = {int(row): _key(stored_sample(samples, int(row))) for row in (*labeled, *test)}
+    shared = {keys[int(row)] for row in labeled} & {keys[int(row)] for row in test}
+    digests = {
+        row: key if isinstance(key, bytes) else _file_digest(stored_sample(samples, row))
+        for row, key in keys.items()
+        if key in shared
+    }
     known = {digests.get(int(row)) for row in labeled}
     return sum(int(row) in digests and digests[int(row)] in known for row in test)
 
 
-def _size(sample: Any) -> object:
-    """Return the sizes of the files of a sample, or its shape or length."""
+def _key(sample: Any) -> bytes | tuple[int, ...]:
+    """Return the sizes of the files of a sample, or the checksum of its values and their shape."""
     if isinstance(sample, tuple):
         return tuple(file.stat().st_size for file in sample)
-    return len(sample) if isinstance(sample, str) else sample.shape
-
-
-def _digest(sample: Any) -> bytes:
-    """Return the checksum of the files of a sample, or of its values."""
-    if isinstance(sample, tuple):
-        return blake2b(b"".join(blake2b(file.read_bytes()).digest() for file in sample), digest_size=16).digest()
     if isinstance(sample, str):
         text = str(sample.__reduce__()[1] if isinstance(sample, WordInText) else sample)
         return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    return blake2b(sample.tobytes(), digest_size=16).digest()
+    return blake2b(sample.tobytes(), digest_size=16, person=str(sample.shape).encode()[:16]).digest()
+
+
+def _file_digest(files: Sequence[Path]) -> bytes:
+    return blake2b(b"".join(blake2b(file.read_bytes()).digest() for file in files), digest_size=16).digest()
 
 
 def _is_drawn(labeled: Labeled) -> bool | None:
