@@ -77,7 +77,7 @@ def test_the_errors_are_those_of_a_naive_cross_validation_on_the_folds_of_the_li
     # The first cross-validation is repeated without one block of groups after the other.
     folds, changes = stratified_folds(labels, groups, 0), []
     blocks = group_blocks(labels, np.unique(groups, return_inverse=True)[1], 0)
-    for block in blocks[:2]:
+    for block in blocks[:1]:
         predicted = labels.copy()
         for fold in np.unique(folds):
             test, fit = ~block & (folds == fold), ~block & (folds != fold)
@@ -87,7 +87,7 @@ def test_the_errors_are_those_of_a_naive_cross_validation_on_the_folds_of_the_li
         change = (predicted != labels)[~block] - wrong[0, ~block]
         changes.append(np.average(change, weights=result.weights[~block]))
     assert len(result.without) == len(blocks)
-    assert result.without[:2] == pytest.approx(changes)
+    assert result.without[:1] == pytest.approx(changes)
     again = job()
     np.testing.assert_array_equal(again.errors, result.errors)
 
@@ -163,7 +163,7 @@ def test_a_baseline_that_cannot_be_fitted_is_left_out_with_a_warning(tmp_path, m
         field_baselines, "get_baseline", lambda name: broken if name == "linear" else get_baseline(name)
     )
     request = RankRequest(("knn",), "knn", 0, SAMPLES, controls=False)
-    ranking = rank(table_file(tmp_path), ["vit-fashion"], request, Backend("serial"))
+    ranking = rank(table_file(tmp_path, 28), ["vit-fashion"], request, Backend("serial"))
     assert [row.name for row in ranking.rows if row.kind == BASELINE] == ["baseline:neighbors", "baseline:extra-trees"]
     assert "baseline:linear is left out: There is no library." in caplog.text
 
