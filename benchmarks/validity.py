@@ -276,6 +276,7 @@ def report(quick: bool) -> None:
     levels: list[list[str]] = []
     powers: list[list[str]] = []
     covers: list[list[str]] = []
+    difference_covers: list[list[str]] = []
     nulls: list[list[str]] = []
     for cell in CELLS:
         found = {}
@@ -286,24 +287,26 @@ def report(quick: bool) -> None:
             levels.append([cell.name, str(len(records)), *level_row(records)])
         if records := found["power"]:
             powers.append([cell.name, str(len(records)), *level_row(records, marked=False)])
-        cover, null = [cell.name], [cell.name]
+        cover, cover_difference, null = [cell.name], [cell.name], [cell.name]
         for name in VALUES:
             prefix = "" if name == "search" else "score "
             intervals = found[f"{prefix}coverage"]
             p_values = found["paired null" if name == "search" else "score null"]
             has_value = bool(intervals) and name in intervals[0]
-            cover += [coverage_text(intervals, one) if has_value else "" for one in (name, f"{name} difference")]
+            cover.append(coverage_text(intervals, name) if has_value else "")
+            cover_difference.append(coverage_text(intervals, f"{name} difference") if has_value else "")
             has_value = bool(p_values) and name in p_values[0]
             null.append(level_row([{"p": record[name]} for record in p_values])[0] if has_value else "")
         if any(cover[1:]):
             covers.append(cover)
+            difference_covers.append(cover_difference)
         if any(null[1:]):
             nulls.append(null)
     rates = [f"p <= {level}" for level in LEVELS]
     table("P(p <= a) of the permutation test without signal", ["cell", "data sets", *rates], levels)
     table("The same with signal (power)", ["cell", "data sets", *rates], powers)
-    heads = [head for name in VALUES for head in (name, "difference")]
-    table("Coverage of 95 % intervals of a value, and of the difference of two sources", ["cell", *heads], covers)
+    table("Coverage of 95 % intervals", ["cell", *VALUES], covers)
+    table("Coverage of 95 % intervals of the difference of two sources", ["cell", *VALUES], difference_covers)
     table("P(p <= .05) of the paired difference of equal sources", ["cell", *VALUES], nulls)
     print(f"\n{total / 3600:.2f} core-hours")
 
