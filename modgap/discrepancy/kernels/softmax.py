@@ -210,15 +210,7 @@ def add_log_losses(probabilities, first_sample, entries, samples, labels, shares
 def add_slopes(probabilities, first_sample, entries, samples, labels, weights, conditional, slopes):
     """Add the derivative of the mean log-probability of the labels by each conditional probability to slopes (K, C).
 
-    Args:
-        probabilities: Softmax of B samples, shape (B, C).
-        first_sample: Number of the first of these samples.
-        entries: Numbers of the entries of these samples, shape (M,).
-        samples: Sample of each entry, shape (E,).
-        labels: Target class of each entry, shape (E,).
-        weights: Weight of each entry, shape (E,).
-        conditional: Probability of each target class given each source class, shape (K, C).
-        slopes: Derivatives.
+    The conditional probabilities have shape (K, C), and the other arguments are those of `add_mass`.
     """
     for entry in entries:
         row = probabilities[samples[entry] - first_sample]
