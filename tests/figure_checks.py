@@ -12,10 +12,10 @@ from modgap.answers.figures.intervals import INTERVALS
 
 
 def visible_texts(figure):
-    """Return the visible texts and their boxes in pixels. A figure is drawn once, unless it was changed."""
+    """Return the visible texts and their boxes in pixels. A figure is laid out once, unless it was changed."""
     canvas = figure.canvas if isinstance(figure.canvas, FigureCanvasAgg) else FigureCanvasAgg(figure)
-    if figure.stale or not hasattr(canvas, "renderer"):
-        canvas.draw()
+    if figure.stale:
+        figure.draw_without_rendering()
     outside = _labels_out_of_view(figure)
     texts = [text for text in figure.findobj(matplotlib.text.Text) if text.get_visible() and text.get_text().strip()]
     texts = [text for text in texts if text not in outside]

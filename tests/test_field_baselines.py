@@ -118,10 +118,10 @@ def test_values_are_predicted_in_their_unit(tmp_path):
     assert 0.002 < estimate_mean(errors).value < 0.02, "1 - R2; the noise is .7 % of the variance"
 
 
-def suitable(tmp_path, n_sources=2, which="quick", samples=SAMPLES):
+def suitable(tmp_path, n_sources=2, which="quick", samples=SAMPLES, weight=None):
     request = table_file(tmp_path)
     opened = request.open()
-    return chosen_baselines(which, opened, samples, n_sources)
+    return chosen_baselines(which, opened, samples, n_sources, weight)
 
 
 @pytest.mark.usefixtures("own_cache")

@@ -69,6 +69,24 @@ def prediction_error(outputs: SourceOutputs, predicted: np.ndarray) -> float:
     return float(((truth - predicted) ** 2).sum() / variation) if variation > 0 else float("nan")
 
 
+def left_out_blocks(outputs: SourceOutputs, weight: str | None, seed: int) -> list[np.ndarray]:
+    """Return a mask, shape (n,), of each block of groups or samples without which predictors are fitted once more.
+
+    Blocks are of groups where there are groups, of samples where classes count equally, and there are none where
+    samples are independent and count equally, or where the error is no mean over samples.
+
+    Args:
+        outputs: Outputs of a source on n samples.
+        weight: What counts equally: `samples`, `groups` or `classes`. None for groups where there are groups.
+        seed: Seed of the blocks.
+    """
+    if outputs.task != CLASSIFICATION:
+        return []
+    units = unit_numbers(outputs.groups, len(outputs))
+    has_blocks = outputs.groups is not None or weight == "classes"
+    return group_blocks(outputs.labels, units if has_blocks else None, seed)
+
+
 def repeated_errors(
     outputs: SourceOutputs,
     weight: str | None,
@@ -115,8 +133,7 @@ def repeated_errors(
     strata = outputs.labels if weighting == "classes" else None
     is_bounded = outputs.task == CLASSIFICATION
     changes = []
-    blocked = units if weighting == "classes" else groups
-    for block in group_blocks(outputs.labels, blocked, seed) if is_bounded else []:
+    for block in left_out_blocks(outputs, weight, seed):
         rest, judged = ~block, is_predicted & ~block
         folds = assignments[0][rest]
         if (folds != folds[0]).any() and judged.any():

@@ -13,12 +13,11 @@ from modgap.forward.inference_setup import LogitsRequest, samples_record, select
 from modgap.forward.sample_request import SampleRequest
 from modgap.process.installed_packages import installed_library_version
 from modgap.ranking.cached_job import CachedJob
-from modgap.ranking.cross_validation import REPEATS, repeated_errors
+from modgap.ranking.cross_validation import REPEATS, left_out_blocks, repeated_errors
 from modgap.ranking.score import ErrorOptions
-from modgap.ranking.source_outputs import CLASSIFICATION, SourceOutputs
+from modgap.ranking.source_outputs import SourceOutputs
 from modgap.ranking.standings import decode_errors, error_arrays
-from modgap.statistics.intervals import MIN_UNITS, SampleErrors
-from modgap.statistics.jackknife import BLOCKS
+from modgap.statistics.intervals import SampleErrors
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key
 from modgap.targets import Target, TargetRequest
@@ -46,7 +45,9 @@ sample. The time is expected from the measured one of each baseline, so that eve
 log = logging.getLogger("modgap")
 
 
-def chosen_baselines(which: str, target: Target, samples: SampleRequest, n_sources: int) -> list[str]:
+def chosen_baselines(
+    which: str, target: Target, samples: SampleRequest, n_sources: int, weight: str | None = None
+) -> list[str]:
     """Return the names of the baselines that a ranking compares with its sources.
 
     Args:
@@ -55,6 +56,7 @@ def chosen_baselines(which: str, target: Target, samples: SampleRequest, n_sourc
         target: The target.
         samples: Samples of the ranking.
         n_sources: Number of sources and controls of the ranking.
+        weight: What counts equally in errors: `samples`, `groups` or `classes`. None for groups where there are groups.
 
     Returns:
         The names, in the order of all baselines. None for fields, whose values a ranking averages over points.
@@ -87,11 +89,8 @@ def chosen_baselines(which: str, target: Target, samples: SampleRequest, n_sourc
     if which != QUICK:
         return [baseline.name for baseline in suitable]
     allowed = max(QUICK_SECONDS, SHARE_OF_RANKING * SECONDS_PER_SAMPLE * len(data.outputs) * n_sources)
-    # With groups, each baseline is also fitted without one block of groups after the other.
     outputs = data.outputs
-    n_groups = 0 if outputs.groups is None else len(np.unique(outputs.groups))
-    has_blocks = outputs.task == CLASSIFICATION and n_groups >= MIN_UNITS
-    n_fits = REPEATS + (BLOCKS if has_blocks else 0)
+    n_fits = REPEATS + len(left_out_blocks(outputs, weight, samples.seed))
     chosen = quick_baselines(suitable, data.form, len(outputs), allowed, n_fits)
     if left_out := [one.name for one in suitable if one.is_quick and one not in chosen]:
         log.info(

@@ -113,7 +113,7 @@ def plan_ranking(
     history = _history(request) if task == CLASSIFICATION else History()
     trained = {line.source for line in history.lines if TRAINED in line.errors}
     needs_sketch = bool(request.pilot and history.lines)
-    baselines = chosen_baselines(request.baselines, opened, request.samples, len(rows))
+    baselines = chosen_baselines(request.baselines, opened, request.samples, len(rows), request.errors.weight)
     compared = (PROBE,) if baselines else ()
     return RankPlan(
         rows=rows,
