@@ -218,6 +218,8 @@ def test_the_run_is_in_the_folder_of_the_users(tmp_path):
 def test_a_temporary_folder_ends_with_the_estimator():
     model = clone(CLASSIFIER).fit(X, Y)
     first = model.result_.folder
+    assert not model.result_.answer.commands
+    assert str(first) not in str(model.result_)
     assert (first / "transfer.json").exists()
     second = model.fit(X, Y).result_.folder
     assert second.exists()

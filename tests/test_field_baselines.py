@@ -118,10 +118,10 @@ def test_values_are_predicted_in_their_unit(tmp_path):
     assert 0.002 < estimate_mean(errors).value < 0.02, "1 - R2; the noise is .7 % of the variance"
 
 
-def suitable(tmp_path, n_sources=2, which="quick", samples=SAMPLES, weight=None):
+def suitable(tmp_path, n_sources=2, which="quick", samples=SAMPLES):
     request = table_file(tmp_path)
     opened = request.open()
-    return chosen_baselines(which, opened, samples, n_sources, weight)
+    return chosen_baselines(which, opened, samples, n_sources)
 
 
 @pytest.mark.usefixtures("own_cache")
@@ -135,6 +135,21 @@ def test_which_baselines_are_compared(tmp_path, monkeypatch):
     monkeypatch.setattr("modgap.baselines.baseline.MEASURED_SAMPLES", 20)
     assert suitable(tmp_path, 1) == [], "as if each sample took a hundred times as long"
     assert suitable(tmp_path, 10_000) == ["linear", "neighbors", "extra-trees"], "a fifth of what many sources take"
+
+
+@pytest.mark.parametrize(
+    ("weight", "grouped", "wanted"),
+    [(None, False, REPEATS), ("samples", False, REPEATS), ("classes", False, REPEATS + 10), (None, True, REPEATS + 10)],
+)
+@pytest.mark.usefixtures("own_cache")
+def test_the_fits_without_a_block_count_in_the_expected_time(tmp_path, monkeypatch, weight, grouped, wanted):
+    expected = []
+    monkeypatch.setattr("modgap.baselines.baseline.quick_baselines", lambda *given: expected.append(given[-1]) or [])
+    request = table_file(tmp_path)
+    if not grouped:
+        request = replace(request, custom_data=replace(request.custom_data, group=None))
+    chosen_baselines("quick", request.open(), SAMPLES, 2, weight)
+    assert expected == [wanted]
 
 
 @pytest.mark.usefixtures("own_cache")

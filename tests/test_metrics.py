@@ -230,7 +230,7 @@ def test_batches_tensors_and_processes_give_the_same(name):
     assert len(batched) == 40
     assert batched.compute() == pytest.approx(whole.compute(), rel=1e-12)
     gathered = metric(name)
-    gathered.merge(metric(name))
+    gathered.merge(metric(name).state())
     for rows in (np.arange(15), np.arange(15, 40)):
         one = of(name, *(part(values, rows) for values in (outputs, y, mask)))
         gathered.merge({key: np.array(value) for key, value in one.state().items()})
@@ -361,6 +361,6 @@ def test_wrong_input():
         of("MAE8", outputs, outputs)
     found = of("1 - F1", outputs, y)
     with pytest.raises(InputError, match="Expected the state of a metric 1 - F1"):
-        found.merge(of("0-1 error %", outputs, y))
+        found.merge(of("0-1 error %", outputs, y).state())
     with pytest.raises(InputError, match="earlier ones have 5"):
         found.update(np.ones((2, 3)), np.array([0, 1]))

@@ -116,7 +116,7 @@ class _TransferEstimator(BaseEstimator):  # type: ignore[misc]
                 records = [dataclasses.asdict(one) if dataclasses.is_dataclass(one) else one for one in steps]  # type: ignore[arg-type]
                 steps = Path(temporary) / "steps.json"
                 steps.write_text(format_json(plain_values(records)), encoding="utf-8")
-            self._result = transfer(
+            result = transfer(
                 path,
                 out,
                 minutes=self.minutes,
@@ -128,6 +128,7 @@ class _TransferEstimator(BaseEstimator):  # type: ignore[misc]
                 jobs=workers,
                 custom_data=custom_data,
             )
+        self._result = dataclasses.replace(result, is_kept=self.folder is not None)
         self.run_ = load_trained_model(out, device=self.device)
         return self
 

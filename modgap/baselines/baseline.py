@@ -6,6 +6,7 @@ into scores. A baseline may have several alternatives of features and several se
 `fit_baseline` chooses among them by cross-validation and returns the `FittedBaseline`.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -477,10 +478,13 @@ def _fit(
         settings.
     """
     features = baseline.features[index]
-    if features.fit is None:
-        return None, baseline.predictor.fit(values, truth, seed)
-    part = features.fit(values, form, seed)
-    return part, baseline.predictor.fit(part(values), truth, seed)
+    with warnings.catch_warnings():
+        # Rare classes are named where the samples are read; scikit-learn would warn of them in each fit.
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+        if features.fit is None:
+            return None, baseline.predictor.fit(values, truth, seed)
+        part = features.fit(values, form, seed)
+        return part, baseline.predictor.fit(part(values), truth, seed)
 
 
 def distinct_values(baseline: Baseline, samples: Samples, form: SampleForm) -> list[Values]:

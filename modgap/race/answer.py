@@ -47,12 +47,21 @@ MOST_STEPS = 30
 """Most steps in the table of the answer."""
 
 
-def answer_of_race(race: Race, labeled: LabeledData, folder: Path) -> Answer:
-    """Return the answer with its verdicts, tables and next step."""
+def answer_of_race(race: Race, labeled: LabeledData, folder: Path | None) -> Answer:
+    """Return the answer with its verdicts, tables and next step.
+
+    Args:
+        race: What was tried, chosen and tested.
+        labeled: What is said about the samples.
+        folder: Folder of the model; None if it is not kept.
+    """
     winner, target = race.tested[0], visible_name(Path(race.request.target.name).name)
     samples = winner.run.record["samples"]
     command = ("modgap", "predict", "--run", str(folder), "--data", "DATA", "--out", "predictions.csv")
-    is_plain = can_be_typed(*command)
+    nevertheless = "" if _beats_chance(race) else " nevertheless"
+    next_step = f"Predict with it{nevertheless}; DATA is a file or folder of new samples."
+    if folder is None:
+        next_step = f"Predict with this estimator{nevertheless}. With `folder=` the model stays for `modgap predict`."
     return Answer(
         question=f"Which model should predict {target}?",
         facts=(
@@ -75,9 +84,8 @@ def answer_of_race(race: Race, labeled: LabeledData, folder: Path) -> Answer:
         checks=tuple(sample_checks(labeled)),
         tables=(tested_table(race, labeled), _steps_table(race, labeled), *_time_table(race, labeled)),
         notes=tuple(_notes(race)),
-        next_step=f"Predict with it{'' if _beats_chance(race) else ' nevertheless'}; DATA is a file or folder of new "
-        "samples.",
-        commands=(shlex.join(command),) if is_plain else (),
+        next_step=next_step,
+        commands=(shlex.join(command),) if folder and can_be_typed(*command) else (),
     )
 
 
@@ -260,7 +268,7 @@ def _pretraining(race: Race) -> Iterator[Verdict]:
     yield Verdict(question, decision.capitalize(), status, f"{text} (p {format_p_value(difference.p_value)}).")
 
 
-def _more_time(race: Race, folder: Path) -> Verdict:
+def _more_time(race: Race, folder: Path | None) -> Verdict:
     question, n_left, request = "What would more time do?", len(race.not_tried), race.request
     if request.steps:
         return Verdict(question, "Repeated", INFO, "The steps were those of an earlier transfer.")
@@ -279,7 +287,7 @@ def _more_time(race: Race, folder: Path) -> Verdict:
     shown = "; ".join(race.not_tried[:4]) + (f"; and {n_left - 4:,} more (transfer.json)" if n_left > 4 else "")
     minutes = min(2 * request.minutes or 10, LONGEST_LIMIT)
     command = shlex.join(["modgap", "transfer", "--out", str(folder), "--resume", "--minutes", f"{minutes:g}"])
-    can_go_on = can_be_typed(str(folder)) and minutes > request.minutes
+    can_go_on = folder is not None and can_be_typed(str(folder)) and minutes > request.minutes
     way = f" Go on with `{command}`." if can_go_on else ""
     if not request.minutes:
         text = f"Only the quick baselines took part, without {count(n_left, 'other step')}: {shown}."

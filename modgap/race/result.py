@@ -42,10 +42,12 @@ class TransferResult(Plotted):
     Attributes:
         race: What was tried, chosen and tested.
         folder: Folder of the model.
+        is_kept: False if the folder is removed with the estimator whose fit this is.
     """
 
     race: Race
     folder: Path
+    is_kept: bool = True
 
     @property
     def run(self) -> Run:
@@ -61,7 +63,7 @@ class TransferResult(Plotted):
     @cached_property
     def answer(self) -> Answer:
         """The answer, with its verdicts, tables and next step."""
-        return answer_of_race(self.race, self.labeled, self.folder)
+        return answer_of_race(self.race, self.labeled, self.folder if self.is_kept else None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented record of plain values."""

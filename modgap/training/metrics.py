@@ -103,13 +103,13 @@ class Metric:
         part = self._definition.collect(outputs, _as_tensor(y), None if mask is None else _as_tensor(mask))
         self._append(part, len(outputs))
 
-    def merge(self, other: "Metric | State") -> None:
-        """Append the samples of another metric, or of its state.
+    def merge(self, other: State) -> None:
+        """Append the samples of the state of another metric.
 
         Raises:
             InputError: When it is the state of another metric.
         """
-        state = dict(other.state() if isinstance(other, Metric) else other)
+        state = dict(other)
         size = int(state.pop("samples"))
         if not size:
             return

@@ -129,23 +129,16 @@ class SurrogateFeatures:
         self._read_ahead = update
 
     def loss(
-        self,
-        function: FeatureLoss,
-        step: int,
-        part_size: int | None = None,
-        *,
-        normalizes: bool = True,
-        labels_stay: bool = False,
+        self, function: FeatureLoss, step: int, part_size: int | None = None, *, normalizes: bool = True
     ) -> OuterLoss:
         """Return a loss of the features of the batch of an update, through the encoder that is trained.
 
         Args:
-            function: Function of the features and classes.
+            function: Function of the features and of the classes, which stay on the CPU, so that nothing waits for the
+                device where they are read.
             step: Number of the update in the whole run.
             part_size: Largest number of samples that pass through the model together; None for all.
             normalizes: True to bring features to unit length.
-            labels_stay: True to leave the classes on the CPU for a function that reads them, such as those of this
-                file, so that nothing waits for the device. They are on the device otherwise.
 
         Raises:
             UsageError: When the encoder has no parameters, as that of a bag of words.
@@ -161,7 +154,6 @@ class SurrogateFeatures:
         _, batch, labels = update
         batch = upload(batch, self._training.device)
         batches = [batch] if part_size is None else batch.divide(part_size)
-        labels = labels if labels_stay else upload(labels, self._training.device)
         features = [functools.partial(self._features_of_batch, part) for part in batches]
         return OuterLoss(features, labels, function, self._training.processes, normalizes)
 

@@ -181,7 +181,7 @@ class MonaObjective(Objective):
         """Return the gradient of the combined loss by the embedder."""
         if self.surrogate is None:
             return super().gradient(parts, rows, step, part_size)
-        outer = self.surrogate.loss(self._outer_loss, step, part_size, labels_stay=True)
+        outer = self.surrogate.loss(self._outer_loss, step, part_size)
         return mona_gradient(self.task_loss(parts, rows), outer, self.trained, self._settings)
 
 

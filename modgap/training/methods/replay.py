@@ -48,7 +48,7 @@ class ReplayObjective(Objective):
     ) -> LossGradient:
         """Return the gradient of both losses by the trained parameters, with the probe's loss for the log."""
         result = super().gradient(parts, rows, step, part_size)
-        outer = self.surrogate.loss(self.probe_loss, step, part_size, normalizes=False, labels_stay=True)
+        outer = self.surrogate.loss(self.probe_loss, step, part_size, normalizes=False)
         encoder = [name for name in self.trained if name.startswith("encoder.")]
         with evaluation_mode(self.model.encoder):
             replayed, loss = outer.gradient(self.model, dict(self.model.named_parameters()), encoder)
