@@ -10,7 +10,9 @@ from modgap.errors import InputError, UsageError
 from modgap.forward.inference_setup import warn_about_small_classes
 from modgap.targets import CustomData, open_target
 from modgap.targets.file_layout import groups_of_paths
+from modgap.targets.manifest import InputSpec
 from modgap.targets.readers.image_folder import ImageFiles, image_array
+from modgap.targets.unlabeled import read_unlabeled
 
 
 def read(path, **description):
@@ -305,3 +307,15 @@ def test_small_classes_are_named_with_their_sizes(caplog):
     caplog.clear()
     warn_about_small_classes(np.eye(6, dtype=np.int64)[np.repeat(np.arange(6), 5)], tuple("abcdef"))
     assert not caplog.text
+
+
+def test_new_files_and_texts_of_a_table_have_its_groups(tmp_path):
+    Image.new("RGB", (4, 3)).save(tmp_path / "a.png")
+    (tmp_path / "files.csv").write_text("file,who\na.png,007\na.png,\n")
+    (tmp_path / "texts.csv").write_text("text,who\nA cat,007\nA dog,\n")
+    for name, kind in (("files.csv", "image"), ("texts.csv", "text")):
+        path = tmp_path / name
+        found = read_unlabeled(path, InputSpec(kind=kind), group_column="who")
+        assert (len(found), found.groups) == (2, ("007", ""))
+        assert read_unlabeled(path, InputSpec(kind=kind)).groups is None
+        assert read_unlabeled(path, InputSpec(kind=kind), group_column="other").groups is None

@@ -99,9 +99,9 @@ def read_unlabeled(
     if path.is_file() and has_suffix(path, ARRAY_SUFFIXES):
         return _from_arrays(path, spec, x_name)
     if spec.kind in NOUNS:
-        return _from_files(path, spec, background)
+        return _from_files(path, spec, background, group_column)
     if spec.kind == "text":
-        return _from_texts(path)
+        return _from_texts(path, group_column)
     if columns is not None and path.is_file() and has_suffix(path, FRAME_SUFFIXES):
         return _from_table(path, columns, (series_column, time_column, group_column), keep_missing)
     if spec.kind == "series" and path.is_file() and has_suffix(path, SERIES_SUFFIXES):
@@ -139,8 +139,8 @@ def _numbered(samples: Samples) -> UnlabeledSamples:
     return UnlabeledSamples(samples, tuple(map(str, range(len(samples)))))
 
 
-def _from_files(path: Path, spec: InputSpec, background: str) -> UnlabeledSamples:
-    noun = NOUNS[spec.kind]
+def _from_files(path: Path, spec: InputSpec, background: str, group_column: str | None) -> UnlabeledSamples:
+    noun, groups = NOUNS[spec.kind], None
     suffixes = KINDS[noun]
     if path.is_dir():
         paths = list_files(path, suffixes)
@@ -153,18 +153,22 @@ def _from_files(path: Path, spec: InputSpec, background: str) -> UnlabeledSample
             raise InputError(f"{path} has no {noun}s in a format that can be read ({', '.join(sorted(suffixes))}).")
     elif has_suffix(path, tuple(suffixes)):
         paths, names = [path], (path.name,)
-    elif has_suffix(path, FRAME_SUFFIXES) and (listed := listed_paths(path, noun)) is not None:
-        paths, names = listed[0], tuple(_name_below(path.parent, file) for file in listed[0])
+    elif has_suffix(path, FRAME_SUFFIXES):
+        frame = read_frame(path, lambda names: [name for name in names if name == group_column])
+        listed = listed_paths(path, noun, frame)
+        assert listed is not None, "The kind of the files is given."
+        paths = listed[0]
+        names, groups = tuple(_name_below(path.parent, file) for file in paths), _groups_of(frame, group_column)
     else:
         raise UsageError(
             f"modgap cannot read {noun}s from {path}. Expected a folder of {noun}s, one of them, a table that lists "
             "them, or a file of arrays."
         )
     if noun == "image":
-        return UnlabeledSamples(ImageFiles(paths, background), names)
+        return UnlabeledSamples(ImageFiles(paths, background), names, groups)
     if spec.rate is None:
         raise InputError("The trained model's sounds have no sampling rate, so files cannot be resampled to it.")
-    return UnlabeledSamples(SoundFiles.of_paths(paths, int(spec.rate)), names)
+    return UnlabeledSamples(SoundFiles.of_paths(paths, int(spec.rate)), names, groups)
 
 
 def _are(number: int, noun: str) -> tuple[str, str, str]:
@@ -174,15 +178,16 @@ def _are(number: int, noun: str) -> tuple[str, str, str]:
     return f"{number:,} files are", f"{noun}s", "are"
 
 
-def _from_texts(path: Path) -> UnlabeledSamples:
+def _from_texts(path: Path, group_column: str | None) -> UnlabeledSamples:
     """Read the lines of a .txt file that are not empty, or the column of texts of a table."""
+    groups = None
     if path.is_file() and has_suffix(path, (".txt",)):
         with convert_read_errors(path, "texts"):
             # Only ends of lines separate texts, and no other characters that Unicode counts as such.
             lines = path.read_text(encoding="utf-8-sig").split("\n")
         texts = {str(number): line for number, line in enumerate(lines) if line.strip()}
     elif path.is_file() and has_suffix(path, FRAME_SUFFIXES):
-        frame = read_frame(path, lambda names: [name for name in names if name == TEXT_COLUMN])
+        frame = read_frame(path, lambda names: [name for name in names if name in (TEXT_COLUMN, group_column)])
         if TEXT_COLUMN not in frame.columns:
             raise UsageError(
                 f"{path} has no column {TEXT_COLUMN}. It has {list_names(frame.columns)}. Rename the one of the texts."
@@ -191,6 +196,7 @@ def _from_texts(path: Path) -> UnlabeledSamples:
         if column.isna().any():
             raise InputError(f"{int(column.isna().sum())} rows of {path} have no text. Fill them, or drop the rows.")
         texts = {str(number): str(text) for number, text in enumerate(column)}
+        groups = _groups_of(frame, group_column)
     else:
         raise UsageError(
             f"modgap cannot read texts from {path}. Expected a .txt file with a text in each line, or a table with a "
@@ -198,7 +204,15 @@ def _from_texts(path: Path) -> UnlabeledSamples:
         )
     if not texts:
         raise InputError(f"{path} has no texts.")
-    return UnlabeledSamples(TextSamples(list(texts.values())), tuple(texts))
+    return UnlabeledSamples(TextSamples(list(texts.values())), tuple(texts), groups)
+
+
+def _groups_of(frame: "DataFrame", group_column: str | None) -> tuple[str, ...] | None:
+    """Return the group of each row as it is written, empty if it is missing; None without a column of groups."""
+    if group_column not in frame.columns:
+        return None
+    column = frame[group_column]
+    return tuple(column.astype(object).where(column.notna(), "").astype(str))
 
 
 def _name_below(folder: Path, file: Path) -> str:
@@ -251,12 +265,9 @@ def rows_of_frame(
     if series_column in frame.columns:
         frame = frame.copy()
         frame[series_column] = texts_as_written(frame[series_column])
-    groups = None
-    if group_column in frame.columns:
-        groups = frame[group_column].astype(object).where(frame[group_column].notna(), "").astype(str)
     if repeated := [str(name) for name in frame.columns[frame.columns.duplicated()]]:
         raise UsageError(f"The {origin} has several columns of the name {list_names(repeated)}. Rename or drop them.")
-    in_file = list_names(frame.columns)
+    in_file, groups = list_names(frame.columns), _groups_of(frame, group_column)
     frame = with_known_categories(frame, columns)
     by_name = {str(name): name for name in frame.columns}
     needed = [name for name in (series_column, time_column) if name is not None]
@@ -289,8 +300,8 @@ def rows_of_frame(
             f"Some rows of the {origin} have no value in {list_names(needed)}. Fill them, or drop the rows."
         )
     if series_column is None:
-        return replace(_numbered(ArraySamples(values[:, None])), groups=None if groups is None else tuple(groups))
+        return replace(_numbered(ArraySamples(values[:, None])), groups=groups)
     first_rows, series = long_series(frame, values, series_column, time_column)
-    of_series = None if groups is None else tuple(groups.iloc[first_rows])
+    of_series = None if groups is None else tuple(groups[row] for row in first_rows)
     names = tuple(str(name) for name in frame[series_column].iloc[first_rows])
     return UnlabeledSamples(series, names, of_series, np.argsort(first_rows))

@@ -98,7 +98,7 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
 
     A CSV file has the columns sample, predicted and one for the probability of each class; for real values sample and
     value, or value 0, value 1 and so on. A .npz file has the arrays names, classes and outputs. Samples of a table with
-    groups also have that column, after the column sample, or the array groups.
+    groups, or that it lists, also have that column, after the column sample, or the array groups.
 
     Raises:
         UsageError: When a sample has too many values for a row of a CSV file.
