@@ -273,7 +273,7 @@ def test_rows_with_missing_cells_are_left_out_or_refused(tmp_path, caplog):
     path.write_text("a,label\n,u\n,v\n")
     with pytest.raises(InputError, match="Every row has a missing cell"):
         read(path, kind="series", fill="drop")
-    with pytest.raises(InputError, match="have no value in any training sample"):
+    with pytest.raises(InputError, match=r"no value in any training sample.*: 0, counted from 0"):
         read(path, kind="series", fill="mean")
     path.write_text("text,label\na,u\nb,v\n")
     with pytest.raises(UsageError, match=r"do not apply to .* whose samples are texts"):
@@ -307,6 +307,19 @@ def test_small_classes_are_named_with_their_sizes(caplog):
     caplog.clear()
     warn_about_small_classes(np.eye(6, dtype=np.int64)[np.repeat(np.arange(6), 5)], tuple("abcdef"))
     assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("names", "warned"), [("1.5,-2.25,0.5", True), ("0.1,0.2,0.3", False), ("4130,12,78", False), ("a,b,0.5", False)]
+)
+def test_a_first_sample_in_place_of_names_is_a_warning(tmp_path, caplog, names, warned):
+    (tmp_path / "t.csv").write_text(f"{names},label\n" + "1,2,3,u\n4,5,6,v\n" * 3)
+    read(tmp_path / "t.csv", kind="table")
+    assert ("The first row of" in caplog.text) == warned
+    (tmp_path / "t.csv").write_text(f"{names},9\n1,2,3,0\n")
+    with pytest.raises(UsageError, match="expected a label column") as raised:
+        read(tmp_path / "t.csv", kind="table")
+    assert ("add a row of names above it" in str(raised.value)) == warned
 
 
 def test_new_files_and_texts_of_a_table_have_its_groups(tmp_path):

@@ -245,7 +245,21 @@ def _read_csv(path: Path, texts: TextColumns | None) -> "DataFrame":
         raise
     except (*DAMAGED_FILE_ERRORS, Warning) as error:
         raise InputError(f"cannot read {path} as comma-separated values: {_one_line(error)}") from error
+    if names_are_values(frame.columns):
+        text = (
+            "The first row of %s is read as the names of the columns: %s. If it is a sample, add a row of names above "
+            "it."
+        )
+        log.warning(text, path, list_names(frame.columns))
     return frame.reset_index(drop=True)
+
+
+def names_are_values(names: Collection[object]) -> bool:
+    """Return True if most names of columns are numbers in no order, some of them not whole, as in a first sample."""
+    numbers = [number for name in names if (number := parse_number(str(name))) is not None]
+    is_whole = all(number == int(number) for number in numbers)
+    in_order = numbers in (sorted(numbers), sorted(numbers, reverse=True))
+    return 2 * len(numbers) > len(names) and not is_whole and not in_order
 
 
 def _has_decimal_commas(texts: "Column") -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 
 from modgap.errors import InputError, named
 from modgap.targets import sample_transforms
+from modgap.targets.data_frames import list_names
 from modgap.targets.sample_transforms import SampleTransform
 from modgap.targets.samples import SPLITS, Samples, StoredSamples, Table, TransformedSamples
 
@@ -114,9 +115,11 @@ def fill(table: Table, *, statistic: Literal["mean", "median"]) -> Table:
     training = np.stack([table.samples[int(row)] for row in _training_rows(table)]).astype(np.float64)
     empty = np.isnan(training).all(axis=0)
     if empty.any():
+        shown = list_names(np.flatnonzero(empty).tolist())
         raise InputError(
             f"{int(empty.sum())} of {empty.size} columns have no value in any training sample, so there is nothing to "
-            'fill their missing cells with. Leave these columns out with `custom_data["columns"]`.'
+            f"fill their missing cells with: {shown}, counted from 0. Leave these columns out with "
+            '`custom_data["columns"]`.'
         )
     values = np.nanmean(training, axis=0) if statistic == "mean" else np.nanmedian(training, axis=0)
     return replace(table, samples=TransformedSamples(table.samples, sample_transforms.Filling(values)))

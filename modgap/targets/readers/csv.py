@@ -19,6 +19,7 @@ from modgap.targets.data_frames import (
     drop_index_columns,
     list_names,
     named_texts,
+    names_are_values,
     read_database,
     read_frame,
 )
@@ -251,9 +252,10 @@ def find_label_column(columns: Sequence[object], label_column: str | None, path:
         for column in columns:
             if str(column).lower() == name:
                 return str(column)
+    no_names = " If this is the first sample, add a row of names above it." if names_are_values(columns) else ""
     raise UsageError(
         f"expected a label column ({', '.join(LABEL_NAMES)}) in {path}, got {list_names(columns)}. "
-        'Name it with `custom_data={"label_column": "COLUMN"}`.'
+        f'Name it with `custom_data={{"label_column": "COLUMN"}}`.{no_names}'
     )
 
 
