@@ -33,7 +33,7 @@ from typing import Any
 from evidence import model_jobs, third_choice, third_figures, third_methods, third_models, third_ratios
 from evidence.repeats import repeat_jobs
 from evidence.replay_tables import PrintedTable
-from evidence.running import run_jobs
+from evidence.running import refuse_absent, run_jobs
 from evidence.selection import Table
 from evidence.third_jobs import (
     choice_pairs,
@@ -49,8 +49,8 @@ from matplotlib.figure import Figure
 from result_log import ResultLog
 from whole_transfer import errors_frame, has_transfers
 
-import modgap
 from modgap.cli.output import print_table
+from modgap.errors import count
 
 RESULTS = Path(__file__).parent / "truth" / "third"
 DOCS = Path(__file__).parents[1] / "docs"
@@ -103,14 +103,14 @@ def run(part: Part, log: ResultLog, workers: int) -> None:
     """Run the jobs that are left, and those that follow from their results.
 
     Raises:
-        SystemExit: If data of a target is absent, which a job could not tell from a source that does not read it.
+        SystemExit: If data of a target is absent, or jobs have no result because of an error.
     """
-    began = time.perf_counter()
-    installed = {target.name for target in modgap.list_targets() if target.is_installed}
-    while waiting := [job for job in part.jobs(log) if log.get(job) is None]:
-        if absent := sorted({job.target for job in waiting} - installed):
-            raise SystemExit(f"There is no data of {', '.join(absent)}. Fetch it: modgap data fetch {absent[0]}")
-        run_jobs(waiting, part.work, log, workers, began)
+    began, failed = time.perf_counter(), list[Any]()
+    while waiting := [job for job in part.jobs(log) if log.get(job) is None and job not in failed]:
+        refuse_absent(job.target for job in waiting)
+        failed += run_jobs(waiting, part.work, log, workers, began)
+    if failed:
+        raise SystemExit(f"{count(len(failed), 'job')} ended with an error, and will run again.")
 
 
 def answers(folder: Path) -> Iterator[PrintedTable]:

@@ -14,6 +14,7 @@ import argparse
 import itertools
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from evidence.running import refuse_absent
 from evidence.third_jobs import ROOT, code_digest, has_protocol, transfer_targets
 from result_log import ResultLog
 
@@ -37,9 +39,9 @@ OF_IMAGES = ("--input-size", "64")
 """The input size at which the constant source is fine-tuned in the other parts of the evidence."""
 TRAINED = (
     *("--set", "stage2.epochs=10", "--set", "stage2.batch_size=16", "--set", "stage2.warmup_epochs=1"),
-    *("--set", "stage2.choose=last", "--sweep", "stage2.learning_rate=0.0001,0.0005,0.0025", *OF_IMAGES),
+    *("--set", "stage2.choose=last", "--sweep", "stage2.learning_rate=0.0005,0.0001,0.0025", *OF_IMAGES),
 )
-"""Settings of trainings."""
+"""Settings of trainings. Of rates with equal errors the first counts, as in a transfer."""
 OF_JUDGING = ("--set", "stage2.decay_epochs=10")
 """On judging targets the rate falls linearly to 0, as in the other parts of the evidence, and not by a cosine."""
 ALL_LABELED = ("--protocol", "labeled")
@@ -89,12 +91,20 @@ def _run(command: list[str], options: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         out, log = Path(folder) / "out", Path(folder) / "log"
         folders = {"MODGAP_CACHE": f"{folder}/cache", "MODGAP_HISTORY": f"{folder}/history"}
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), **folders}
+        # A strategy has all cores, and imports the modgap beside this file and none of the folder that it runs in.
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+        environment |= {"PYTHONPATH": str(ROOT), **folders}
         began = time.perf_counter()
-        line = [sys.executable, "-m", "modgap", *command, *options, "--out", str(out), "--quiet"]
+        line = [sys.executable, "-P", "-m", "modgap", *command, *options, "--out", str(out), "--quiet", "--json"]
         with log.open("w") as stream:
             process = subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL, stderr=stream)
-            _, status, usage = os.wait4(process.pid, 0)
+            try:
+                _, status, usage = os.wait4(process.pid, 0)
+            except BaseException:
+                process.kill()
+                raise
+        if os.WIFSIGNALED(status):
+            raise SystemExit(f"Signal {os.WTERMSIG(status)} ended {shlex.join(command)} {shlex.join(options)}.")
         # The largest of the process and those that it started.
         found = {"seconds": round(time.perf_counter() - began, 1), "peak_mb": round(usage.ru_maxrss / 1024)}
         if status or not (out / "run.json").exists():
@@ -193,11 +203,14 @@ def main() -> None:
     own: Mapping[str, list[str]] = json.loads(options.own.read_text()) if options.own else {}
     named = transfer_targets() if options.judging else PACKAGED
     limit = MOST_LABELED if options.judging else ()
+    refuse_absent(named)
     targets = {**{name: ["--target", name, *limit] for name in named}, **own}
     for strategy in STRATEGIES:
         for name, given in targets.items():
             job = Job(name, strategy)
             if log.get(job) is None:
+                if code_digest() != log.code:
+                    raise SystemExit("The code has changed since this run began.")
                 schedule = OF_JUDGING if options.judging and "--sweep" in STRATEGIES[strategy] else ()
                 result = work(job, [*given, *schedule], log)
                 # What is found on judging targets is told when all of them are done.

@@ -126,6 +126,20 @@ def test_every_baseline_learns_every_task(name: str, task: str) -> None:
         assert ((scores - values) ** 2).mean() < 0.95 * ((known.y.mean(axis=0) - values) ** 2).mean()
 
 
+def test_a_label_that_all_samples_have_does_not_change_the_other_labels() -> None:
+    samples, labels, shape = example("linear")
+    y = np.stack([np.ones(60), labels == 0, labels < 2], axis=1).astype(np.float32)
+    new = example("linear", 20, 5)[0]
+    found = []
+    for columns in ([0, 1, 2], [1, 0, 2]):
+        known = truth(y[:, columns], ("multi-label", (3,)))
+        scores = fit_baseline(get_baseline("linear"), samples, shape, known).scores(new)
+        found.append(scores[:, np.argsort(columns)])
+    np.testing.assert_allclose(*found, rtol=1e-6)
+    assert (found[0][:, 0] > 0).all()
+    assert ((found[0][:, 1:] > 0) == np.stack([np.arange(20) % 3 == 0, np.arange(20) % 3 < 2], axis=1)).mean() > 0.6
+
+
 # The same models by hand
 
 

@@ -11,6 +11,7 @@ import torch
 from scipy import stats
 from sklearn.metrics import average_precision_score, label_ranking_average_precision_score
 
+from modgap.errors import InputError
 from modgap.targets.output import Output
 from tests.figure_checks import intervals
 
@@ -124,6 +125,49 @@ def test_no_job_runs_while_data_of_a_target_is_absent(import_benchmark, third, t
     with pytest.raises(SystemExit, match="no data of no-such-data"):
         module.run(module.Part(lambda _: jobs, jobs_module.work, "source"), log, workers=1)
     assert log.results() == []
+
+
+def test_an_unexpected_error_ends_one_job_alone_and_leaves_it_for_the_next_run(import_benchmark, third, tmp_path):
+    module, (jobs_module, _) = import_benchmark("evidence_third"), third
+    jobs = [jobs_module.Training("half", "minilm", "digits", seed, 0.0001) for seed in range(3)]
+    log = module.ResultLog(tmp_path / "lines.jsonl")
+
+    def work(job, log):
+        if job.seed == 1:
+            raise ZeroDivisionError
+        return log.add(job, {"seconds": 1.0})
+
+    with pytest.raises(SystemExit, match="1 job ended with an error, and will run again"):
+        module.run(module.Part(lambda _: jobs, work, "source"), log, workers=1)
+    assert [log.get(job) is None for job in jobs] == [False, True, False]
+
+
+def test_a_method_that_cannot_be_trained_has_the_largest_error_and_its_reason(import_benchmark, tmp_path, monkeypatch):
+    methods, logs = import_benchmark("evidence.third_methods"), import_benchmark("result_log")
+
+    def fail(*_):
+        raise InputError("The features contain NaN.")
+
+    monkeypatch.setattr(methods, "train_in_memory", fail)
+    monkeypatch.setattr(methods, "open_source", lambda _: SimpleNamespace(load=lambda *_args, **_options: None))
+    monkeypatch.setattr(methods, "train_request", lambda *_: None)
+    job = import_benchmark("evidence.study_jobs").Job("half", "vit-fashion", "orca", "wine", 0, 1e-2)
+    result = methods.work(job, logs.ResultLog(tmp_path / "log.jsonl"))
+    assert (result["error"], result["reason"]) == (100.0, "The features contain NaN.")
+
+
+def test_all_baselines_of_the_third_edition_are_compared_on_five_folds(import_benchmark, tmp_path, monkeypatch):
+    models, logs = import_benchmark("evidence.model_jobs"), import_benchmark("result_log")
+    compared = []
+    monkeypatch.setattr(
+        models, "_errors", lambda model, *_: compared.append(model.predictor.n_compared) or {"errors": {}}
+    )
+    job = models.Job("baseline", "residual-network", "digits")
+    for all_folds in (False, True):
+        design = models.Design(["digits"], [], (16,), 10, (), all_folds=all_folds)
+        models.work(job, logs.ResultLog(tmp_path / "log.jsonl"), design)
+    assert compared == [1, 5]
+    assert import_benchmark("evidence.third_jobs").models_design().all_folds
 
 
 @pytest.mark.parametrize("done", [{"choice", "history"}, {"models", "history"}, {"history"}])

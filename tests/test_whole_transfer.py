@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import sys
 
 import pytest
 
@@ -61,6 +62,7 @@ def test_trainings_on_judging_targets_have_a_linear_decay_and_tell_no_error(benc
     monkeypatch.setattr(benchmark, "work", work)
     monkeypatch.setattr(benchmark, "has_protocol", lambda: True)
     monkeypatch.setattr(benchmark, "transfer_targets", lambda: ["a"])
+    monkeypatch.setattr(benchmark, "refuse_absent", list)
     arguments = ["whole_transfer", "run", "--judging", "--results", str(tmp_path / "lines.jsonl")]
     monkeypatch.setattr("sys.argv", arguments)
     benchmark.main()
@@ -69,6 +71,32 @@ def test_trainings_on_judging_targets_have_a_linear_decay_and_tell_no_error(benc
         "scratch",
     }
     assert "12.25" not in capsys.readouterr().out
+
+
+def test_a_strategy_that_a_signal_ends_has_no_line_and_will_run_again(benchmark, tmp_path, monkeypatch):
+    """Such a strategy would count as one that failed."""
+    killed = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    # The interpreter gets the name of a file in place of -P and of the module.
+    (tmp_path / "python").write_text(f"#!/bin/sh\nexec {sys.executable} -c '{killed}'\n")
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setattr(benchmark.sys, "executable", str(tmp_path / "python"))
+    log = benchmark.ResultLog(tmp_path / "lines.jsonl")
+    with pytest.raises(SystemExit, match="Signal 9 ended train --method baseline"):
+        benchmark.work(benchmark.Job("wine", "best baseline"), ["--target", "wine"], log)
+    assert log.results() == []
+
+
+def test_no_strategy_runs_without_data_or_after_the_code_has_changed(benchmark, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["whole_transfer", "run", "--results", str(tmp_path / "lines.jsonl")])
+    monkeypatch.setattr(benchmark, "PACKAGED", ("digits", "no-such-data"))
+    with pytest.raises(SystemExit, match="no data of no-such-data"):
+        benchmark.main()
+    monkeypatch.setattr(benchmark, "PACKAGED", ("digits",))
+    monkeypatch.setattr(benchmark, "work", lambda *_: {"test": 1.0, "seconds": 1.0})
+    digests = itertools.chain(["at first"] * 3, itertools.repeat("later"))
+    monkeypatch.setattr(benchmark, "code_digest", lambda: next(digests))
+    with pytest.raises(SystemExit, match="code has changed"):
+        benchmark.main()
 
 
 @pytest.mark.long

@@ -88,6 +88,7 @@ SIZES = (LABELED, 512)
 MOST_TESTED = 1100
 """Largest number of test samples."""
 PARTS = ("baseline", "probe", "control")
+N_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,8 @@ class Design:
         sizes: Numbers of labeled samples; the controls have 128.
         most_tested: Largest number of test samples.
         controlled: Names of the targets on which controls are fitted.
+        all_folds: True to compare the settings of all models on five folds, also of those that modgap compares on
+            fewer for their time.
     """
 
     targets: Sequence[str]
@@ -107,6 +110,7 @@ class Design:
     sizes: tuple[int, ...] = SIZES
     most_tested: int = MOST_TESTED
     controlled: Collection[str] = FINE_TUNED
+    all_folds: bool = False
 
 
 SECOND_EDITION = Design(tuple(TARGETS), tuple(SOURCES))
@@ -173,6 +177,8 @@ def work(job: Job, log: ResultLog, design: Design = SECOND_EDITION) -> dict:
             record |= _best_control(job, design.sources, data, labeled[LABELED], form)
         else:
             model, samples = (_baseline if job.part == "baseline" else _probe)(job, data, labeled, form)
+            if design.all_folds:
+                model = replace(model, predictor=replace(model.predictor, n_compared=N_FOLDS))
             record |= _errors(model, samples, data, labeled, form)
     except InputError as error:
         record |= {"errors": {}, "reason": str(error)}

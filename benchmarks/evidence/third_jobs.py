@@ -60,7 +60,7 @@ def has_protocol() -> bool:
 
 
 def code_digest() -> str:
-    """Return the first 16 digits of the SHA-256 of all code that decides a result: of modgap and of the benchmarks.
+    """Return the first 16 digits of the SHA-256 of all that decides a result: modgap, its manifests and the benchmarks.
 
     Raises:
         RuntimeError: If another modgap is imported than that beside the benchmarks.
@@ -68,8 +68,8 @@ def code_digest() -> str:
     if not Path(modgap.__file__).is_relative_to(ROOT):
         raise RuntimeError(f"modgap is imported from {modgap.__file__}. Set PYTHONPATH={ROOT}.")
     digest = hashlib.sha256()
-    for folder in (ROOT / "modgap", ROOT / "benchmarks"):
-        for path in sorted(folder.rglob("*.py")):
+    for folder, pattern in (("modgap", "*.py"), ("cli", "*.py"), ("data_manifests", "*.toml"), ("benchmarks", "*.py")):
+        for path in sorted((ROOT / folder).rglob(pattern)):
             name = path.relative_to(ROOT).as_posix()
             digest.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()[:16]
@@ -90,7 +90,7 @@ def models_design() -> Design:
     """Return which baselines and probes are fitted on how many labeled samples of the judging targets."""
     targets = tuple(all_judging_targets())
     sources = tuple(split_input_size(name)[0] for name in (*SOURCES, *PROBED_ALONE))
-    return Design(targets, sources, SIZES, MOST_TESTED, frozenset(targets))
+    return Design(targets, sources, SIZES, MOST_TESTED, frozenset(targets), all_folds=True)
 
 
 def transfer_targets() -> list[str]:

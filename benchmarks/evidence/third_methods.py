@@ -11,10 +11,10 @@ from result_log import ResultLog
 from evidence.study_jobs import SOURCES, Job
 from evidence.study_work import train_request
 from evidence.third_jobs import method_targets
+from modgap.errors import InputError
 from modgap.ranking.history.measure import ALL, FAILED, HALF, read_labeled
 from modgap.ranking.source_patterns import split_input_size
 from modgap.sources import open_source
-from modgap.training.loop import NotFiniteError
 from modgap.training.pilot import labeled_halves
 from modgap.training.train import train_in_memory
 
@@ -47,7 +47,10 @@ def chosen_rate(halves: list[Job], log: ResultLog) -> float | None:
 
 
 def work(job: Job, log: ResultLog) -> dict[str, Any]:
-    """Do a training on one thread, append its error in percent after the last epoch, and return its record."""
+    """Do a training on one thread, append its error in percent after the last epoch, and return its record.
+
+    A training that cannot be done, such as one whose loss becomes infinite, has an error of 100 %, and its reason.
+    """
     torch.set_num_threads(1)
     began = time.perf_counter()
     name, size = split_input_size(job.source)
@@ -57,7 +60,8 @@ def work(job: Job, log: ResultLog) -> dict[str, Any]:
         data = labeled_halves(data)
     # The validation samples choose nothing, since the last epoch counts, and one saves time.
     data = replace(data, validation=data.validation[:1])
-    errors = []
+    errors: list[float] = []
+    reason = {}
     try:
         train_in_memory(
             train_request(job, source, len(data.train)),
@@ -66,7 +70,8 @@ def work(job: Job, log: ResultLog) -> dict[str, Any]:
             (max(job.epochs.values()),),
             lambda _epoch, model, evaluator: errors.append(evaluator.error(model, data.test)),
         )
-    except NotFiniteError:
-        errors = [FAILED]
+    except InputError as error:
+        errors, reason = [FAILED], {"reason": str(error)}
     samples = {"train": len(data.train), "test": len(data.test)}
-    return log.add(job, {"error": errors[-1], "samples": samples, "seconds": round(time.perf_counter() - began, 1)})
+    seconds = round(time.perf_counter() - began, 1)
+    return log.add(job, {"error": errors[-1], **reason, "samples": samples, "seconds": seconds})

@@ -481,10 +481,8 @@ def _fit(
     with warnings.catch_warnings():
         # Rare classes are named where the samples are read; scikit-learn would warn of them in each fit.
         warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
-        if features.fit is None:
-            return None, baseline.predictor.fit(values, truth, seed)
-        part = features.fit(values, form, seed)
-        return part, baseline.predictor.fit(part(values), truth, seed)
+        part = None if features.fit is None else features.fit(values, form, seed)
+        return part, baseline.predictor.fit(values if part is None else part(values), truth, seed)
 
 
 def distinct_values(baseline: Baseline, samples: Samples, form: SampleForm) -> list[Values]:

@@ -105,9 +105,16 @@ def _logistic_of_labels(
     values: np.ndarray, labels: np.ndarray, strengths: Sequence[float], factors: np.ndarray | None = None
 ) -> list[Part]:
     """Fit one logistic regression for each label."""
-    of_labels = [_logistic(values, column, 2, strengths, factors) for column in labels.astype(np.int64).T]
+    columns = labels.astype(np.int64).T
+    of_labels = [_logistic(values, column, 2, strengths, factors) for column in columns]
+    # The model of a label that all samples have, or none, has no weights and no scale of its own.
+    scaled = next((number for number, column in enumerate(columns) if column.min() < column.max()), 0)
     return [
-        Affine(models[0].mean, models[0].scale, *_log_odds([(model.weights, model.intercepts) for model in models]))
+        Affine(
+            models[scaled].mean,
+            models[scaled].scale,
+            *_log_odds([(model.weights, model.intercepts) for model in models]),
+        )
         for models in zip(*of_labels, strict=True)
     ]
 

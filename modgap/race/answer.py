@@ -61,7 +61,7 @@ def answer_of_race(race: Race, labeled: LabeledData, folder: Path | None) -> Ans
     nevertheless = "" if _beats_chance(race) else " nevertheless"
     next_step = f"Predict with it{nevertheless}; DATA is a file or folder of new samples."
     if folder is None:
-        next_step = f"Predict with this estimator{nevertheless}. With `folder=` the model stays for `modgap predict`."
+        next_step = f"Predict with this estimator{nevertheless}. In a folder of its own the model stays on the disk."
     return Answer(
         question=f"Which model should predict {target}?",
         facts=(

@@ -23,7 +23,7 @@ ALGORITHM_VERSIONS: Mapping[str, int] = MappingProxyType(
         # Draws the batches of both stages of training, and updates the model.
         "training": 3,
         # Fits the baselines of a field, and chooses their features and settings.
-        "baselines": 1,
+        "baselines": 2,
     }
 )
 
