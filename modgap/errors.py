@@ -8,25 +8,6 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-__all__ = [
-    "CONTROL_PREFIX",
-    "CUSTOM_DATA_FORMATS",
-    "InputError",
-    "Progress",
-    "UsageError",
-    "can_be_typed",
-    "check_maximum",
-    "check_minimum",
-    "count",
-    "first_line",
-    "format_bytes",
-    "format_duration",
-    "named",
-    "printable",
-    "unknown_name",
-    "visible_name",
-]
-
 CUSTOM_DATA_FORMATS = (
     "a .toml manifest, an .npz, .safetensors, .h5, .csv, .tsv, .parquet or .ts file, x.npy with y.npy beside it, "
     "or a folder of class sub-folders of images or sounds"

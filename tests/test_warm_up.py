@@ -38,7 +38,7 @@ KERNELS = {
     f"{module.__name__}.{name}": kernel
     for module in MODULES
     for name, kernel in vars(module).items()
-    if isinstance(kernel, CPUDispatcher) and name in module.__all__
+    if isinstance(kernel, CPUDispatcher) and not name.startswith("_") and kernel.py_func.__module__ == module.__name__
 }
 
 

@@ -14,8 +14,6 @@ import numpy as np
 
 from modgap.errors import UsageError, unknown_name
 
-__all__ = ["public_function"]
-
 Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
 

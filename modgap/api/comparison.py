@@ -18,8 +18,6 @@ from modgap.ranking.comparison.inputs import (
 from modgap.ranking.comparison.result import ComparisonResult
 from modgap.ranking.comparison.systems import compare_systems
 
-__all__ = ["compare"]
-
 
 @public_function
 def compare(*results: Any, estimator: str | None = None, groups: Any = None) -> ComparisonResult:

@@ -25,8 +25,6 @@ from modgap.sources import open_control
 from modgap.sources.source import control_name, is_control
 from modgap.targets import CustomData
 
-__all__ = ["estimate", "measure", "measure_logits_file"]
-
 CONTROL_STAGES = ("soft", "held-out search")
 """Stages of the estimation that are repeated for each control, as `Discrepancy.seconds` names them."""
 

@@ -12,8 +12,6 @@ from modgap.errors import Progress
 from modgap.forward.sample_request import SampleRequest
 from modgap.training.run_folder import Run
 
-__all__ = ["measure_distortion"]
-
 
 @public_function
 def measure_distortion(

@@ -27,8 +27,6 @@ from modgap.targets.splits import splits_of_few, stratification_labels
 from modgap.targets.stored_arrays import store_arrays
 from modgap.training.trained_model import load_trained_model, write_model_file
 
-__all__ = ["TransferClassifier", "TransferRegressor"]
-
 RandomState = int | np.integer | np.random.RandomState | None
 """A seed, or what draws one."""
 FEWEST_SAMPLES = 3

@@ -19,8 +19,6 @@ from modgap.storage.json_records import format_json, plain_values
 from modgap.storage.paths import expand_user
 from modgap.targets import CustomData, TargetRequest
 
-__all__ = ["SourceFeatures", "compute_features", "features"]
-
 
 @dataclass(frozen=True)
 class SourceFeatures:

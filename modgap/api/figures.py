@@ -10,8 +10,6 @@ from modgap.errors import CONTROL_PREFIX, UsageError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["plot_discrepancies"]
-
 
 @public_function
 def plot_discrepancies(results: Iterable[DiscrepancyResult], ax: Any = None) -> "Figure":

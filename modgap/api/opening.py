@@ -13,8 +13,6 @@ from modgap.targets.catalog import TargetInfo, select, target_infos
 from modgap.targets.stored_arrays import store_arrays
 from modgap.targets.table_needs import has_named_features
 
-__all__ = ["list_sources", "list_targets", "open_source", "open_target", "target_request"]
-
 
 @public_function
 def list_sources(*, kind: str | None = None, license: str | None = None, diverse: bool = False) -> list[SourceInfo]:

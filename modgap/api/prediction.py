@@ -6,8 +6,6 @@ from modgap.api.arguments import public_function
 from modgap.training.run_folder import Run
 from modgap.training.trained_model import TrainedModel, load_trained_model
 
-__all__ = ["load_run"]
-
 
 @public_function
 def load_run(

@@ -19,8 +19,6 @@ from modgap.ranking.types import RankRequest
 from modgap.targets import CustomData
 from modgap.targets.catalog import DIVERSE
 
-__all__ = ["rank"]
-
 
 @public_function
 def rank(

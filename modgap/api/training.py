@@ -18,8 +18,6 @@ from modgap.training.train import train as run_training
 from modgap.training.train_request import TrainRequest
 from modgap.training.training_data import Protocol
 
-__all__ = ["train"]
-
 
 @public_function
 def train(

@@ -14,8 +14,6 @@ from modgap.race.steps import read_steps
 from modgap.race.transfer import RaceRequest, run_race
 from modgap.targets import CustomData
 
-__all__ = ["transfer"]
-
 
 @public_function
 def transfer(

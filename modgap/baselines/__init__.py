@@ -12,8 +12,6 @@ from modgap.process.registry import Registry
 if TYPE_CHECKING:
     from modgap.baselines.baseline import Baseline
 
-__all__ = ["BASELINE_ORDER", "baseline_names", "baseline_origin", "get_baseline"]
-
 MODULES = ("series", "images", "sounds", "texts", "fields")
 BASELINE_ORDER = (
     "linear",

@@ -2,7 +2,8 @@
 
 import math
 
-from modgap.discrepancy.kernels.trials_by_bits import LANES, STEP
+from modgap.discrepancy.kernels.simd import LANES
+from modgap.discrepancy.kernels.trials_by_bits import STEP
 from modgap.discrepancy.kernels.trials_by_columns import BYTES, LEADING
 
 # Nanoseconds of one thread, measured by benchmarks/montecarlo.py --calibrate (AMD Zen 5, C = 1,000). Only their ratios

@@ -8,8 +8,8 @@ import numpy as np
 
 from modgap.discrepancy.kernels.random_maps import draw_maps
 from modgap.discrepancy.kernels.rank_order import code_block, new_items
-from modgap.discrepancy.kernels.simd import aligned
-from modgap.discrepancy.kernels.trials_by_bits import LANES, N_WORDS, PLANES, STRIDE, count_batch
+from modgap.discrepancy.kernels.simd import LANES, aligned
+from modgap.discrepancy.kernels.trials_by_bits import N_WORDS, PLANES, STRIDE, count_batch
 from modgap.discrepancy.kernels.trials_by_columns import byte_table, coarsen, count_bytes, count_codes
 from modgap.discrepancy.problem import Problem, class_dtype, smallest_width
 from modgap.discrepancy.ranks import rank_leading

@@ -17,8 +17,6 @@ from modgap.discrepancy.kernels.compilation import kernel, shared_kernel
 from modgap.discrepancy.kernels.gains import change_map, fill_gains
 from modgap.discrepancy.kernels.random_maps import GAMMA, draw_below, mix
 
-__all__ = ["improve", "take_steps"]
-
 NEGLIGIBLE = 40.0
 """Number of temperatures below the best gain from which odds are taken as zero."""
 TABLE_SIZE = 512

@@ -12,8 +12,6 @@ from numba import njit
 from modgap.discrepancy.kernels.compilation import allocating_kernel, inner_kernel
 from modgap.discrepancy.kernels.enumeration import count_above, count_below
 
-__all__ = ["best_pair", "best_partition", "count_wins", "refine_triple", "triple_bounds"]
-
 
 @allocating_kernel
 def count_wins(ranks, start, stop, wins):

@@ -7,8 +7,6 @@ from typing import Any
 from numba import njit
 from numba.core.caching import FunctionCache
 
-__all__ = ["allocating_kernel", "inner_kernel", "kernel", "shared_kernel"]
-
 
 class KernelCache(FunctionCache):
     """Numba's cache, in which an entry of an earlier version of modgap counts as missing.

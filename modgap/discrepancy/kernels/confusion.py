@@ -4,8 +4,6 @@ from numba import njit
 
 from modgap.discrepancy.kernels.compilation import kernel
 
-__all__ = ["count_by_reading", "count_by_walking"]
-
 
 @njit(inline="always")
 def _first_of(logits, row, subset):

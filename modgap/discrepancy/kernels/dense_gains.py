@@ -19,8 +19,6 @@ from modgap.discrepancy.kernels.compilation import inner_kernel
 from modgap.discrepancy.kernels.mapped_rows import release
 from modgap.discrepancy.kernels.moves import counter_dtype, fill_swaps
 
-__all__ = ["DenseState", "change_map", "fill_gains", "new_state"]
-
 LOW = (1 << 32) - 1
 SIGNLESS = (1 << 31) - 1
 NONE = -(1 << 63)

@@ -10,8 +10,6 @@ import numpy as np
 from modgap.discrepancy.kernels.compilation import allocating_kernel, inner_kernel
 from modgap.discrepancy.kernels.simd import load_64, lower_lanes, popcount
 
-__all__ = ["best_of_prefixes", "count_above", "count_below"]
-
 
 @inner_kernel
 def count_below(values, limits):

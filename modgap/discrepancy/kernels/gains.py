@@ -4,8 +4,6 @@ from numba.extending import overload
 
 from modgap.discrepancy.kernels import dense_gains, table_gains
 
-__all__ = ["change_map", "fill_gains"]
-
 # Like `inner_kernel`, without wrappers for calls from Python and without reference counts.
 OPTIONS = {"nogil": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": False}
 

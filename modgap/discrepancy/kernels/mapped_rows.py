@@ -9,8 +9,6 @@ from numba import types
 from modgap.discrepancy.kernels.compilation import inner_kernel
 from modgap.storage.memory_map import mapped_range, release_pages
 
-__all__ = ["Pages", "Rows", "pages_of", "release", "rows_of"]
-
 RELEASED_BYTES = 1 << 25
 """Size of the rows that a thread reads before their pages are released."""
 LARGEST_RESIDENT = 1 << 28

@@ -5,8 +5,6 @@ from numba import njit
 
 from modgap.discrepancy.kernels.compilation import shared_kernel
 
-__all__ = ["beats", "counter_dtype", "fill_swaps"]
-
 NARROW = 1 << 28
 """Total weight from which counters are 64 bits wide; twice the total must fit into a counter."""
 

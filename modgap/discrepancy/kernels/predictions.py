@@ -2,8 +2,6 @@
 
 from modgap.discrepancy.kernels.compilation import kernel
 
-__all__ = ["fill_predictions"]
-
 
 @kernel
 def fill_predictions(logits, rows, source_classes, target_classes, predicted):

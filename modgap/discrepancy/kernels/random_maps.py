@@ -8,8 +8,6 @@ from numba import int64, njit, uint64
 
 from modgap.discrepancy.kernels.compilation import kernel
 
-__all__ = ["GAMMA", "draw_below", "draw_maps", "mix"]
-
 GAMMA = 0x9E3779B97F4A7C15
 
 

@@ -2,8 +2,6 @@
 
 from modgap.discrepancy.kernels.compilation import kernel
 
-__all__ = ["fill_class_index", "scatter_ranks"]
-
 
 @kernel
 def fill_class_index(leading, firsts, samples, ranks, positions):

@@ -10,8 +10,6 @@ from numba import njit, uint32, uint64
 
 from modgap.discrepancy.kernels.compilation import inner_kernel, kernel, shared_kernel
 
-__all__ = ["code_block", "leading_classes", "new_items"]
-
 PROBES = 64
 
 

@@ -12,25 +12,6 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-__all__ = [
-    "LANES",
-    "aligned",
-    "bit_and",
-    "bit_and_not",
-    "bit_or",
-    "bit_xor",
-    "equal_lanes",
-    "highest",
-    "is_zero",
-    "load_16_words",
-    "load_32",
-    "load_64",
-    "lower_lanes",
-    "no_bits",
-    "popcount",
-    "store",
-]
-
 LANES = 1024
 CACHE_LINE = 64
 
@@ -39,6 +20,7 @@ class Vector(types.Type):
     """A vector of `lanes` unsigned integers of `bits` bits each."""
 
     def __init__(self, lanes, bits):
+        """Name the type by its sizes."""
         self.lanes = lanes
         self.bits = bits
         super().__init__(name=f"Vector({lanes} x u{bits})")

@@ -9,17 +9,6 @@ from numba import njit
 
 from modgap.discrepancy.kernels.compilation import inner_kernel, kernel
 
-__all__ = [
-    "add_log_losses",
-    "add_mass",
-    "add_products",
-    "add_slopes",
-    "exponentials",
-    "fill_entropies",
-    "fill_probabilities",
-    "new_powers",
-]
-
 LOG2_E = 1.4426950408889634
 LN2_HIGH = 0.6931471803691238
 LN2_LOW = 1.9082149292705877e-10

@@ -19,8 +19,6 @@ from modgap.discrepancy.kernels.compilation import inner_kernel
 from modgap.discrepancy.kernels.moves import beats, counter_dtype, fill_swaps
 from modgap.discrepancy.ranks import Ranking
 
-__all__ = ["Ranks", "State", "change_map", "fill_gains", "new_state", "ranks_of"]
-
 
 class Ranks(NamedTuple):
     """Leading classes of samples and their index by class.

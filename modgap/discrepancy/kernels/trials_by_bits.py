@@ -23,8 +23,6 @@ from modgap.discrepancy.kernels.simd import (
     store,
 )
 
-__all__ = ["LANES", "N_WORDS", "PLANES", "STEP", "STRIDE", "count_batch"]
-
 N_WORDS = LANES // 64
 STRIDE = 2 * N_WORDS
 PLANES = 32

@@ -15,15 +15,6 @@ from numba import njit, uint64
 from modgap.discrepancy.kernels.compilation import inner_kernel, kernel
 from modgap.discrepancy.kernels.simd import equal_lanes, highest, load_32, load_64, lower_lanes, popcount
 
-__all__ = [
-    "BYTES",
-    "LEADING",
-    "byte_table",
-    "coarsen",
-    "count_bytes",
-    "count_codes",
-]
-
 BYTES = 255
 LEADING = 223
 

@@ -16,8 +16,6 @@ from modgap.errors import unknown_name
 from modgap.process.installed_packages import describe_origin, plugin_entries, requested_plugin
 from modgap.targets.samples import Table
 
-__all__ = ["get_converter", "get_reader", "get_reader_versions"]
-
 GROUP = "modgap.readers"
 NOUN = "Reader"
 

@@ -16,8 +16,6 @@ from modgap.process.registry import Registry
 if TYPE_CHECKING:
     from modgap.training.method import Method
 
-__all__ = ["METHOD_ORDER", "find_unused_settings", "get_method", "method_names", "method_origin", "method_settings"]
-
 METHOD_ORDER = (
     "scratch", "finetune", "finetune++", "frozen", "fpt", "lora", "emb", "orca", "mona", "l2-sp", "replay", "lp-ft"
 )  # fmt: skip
