@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from modgap.api.pages.result_folder import read_result_folder
 from modgap.api.pages.write import write_page
-from modgap.errors import InputError, UsageError
+from modgap.errors import InputError
 from modgap.ranking.comparison.inputs import read_folder
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.sample_file import SampleFile, write_sample_file
@@ -350,19 +350,12 @@ def test_every_flipped_bit_of_a_file_that_the_record_names_is_detected(run_folde
         read_folder(run_folder)
 
 
-def test_a_run_of_an_earlier_version_is_read_with_a_warning_and_not_continued(run_folder, caplog):
-    settings = {name: value for name, value in RECORD.items() if name not in ("schema", "kind", "result")}
+def test_a_run_without_checksums_is_refused(run_folder):
     (run_folder / "run.json").write_text(json.dumps(RECORD))
-    sentence = "run.json was written by an earlier version of modgap, without checksums. Damage of it is not detected."
-    for read in (open_run, read_folder, read_result_folder):
-        caplog.clear()
-        read(run_folder)
-        assert sentence in caplog.text
-    assert prepare_run(run_folder, settings, resume=True).finished
-    (run_folder / "run.json").write_text(json.dumps(RECORD | {"result": None}))
-    with pytest.raises(UsageError, match=r"so training does not continue from it\. Pass another `out`"):
-        prepare_run(run_folder, settings, resume=True)
+    with pytest.raises(InputError, match=r"Cannot read .*run\.json"):
+        open_run(run_folder)
     write_record(run_folder, RECORD | {"result": None})
+    settings = {name: value for name, value in RECORD.items() if name not in ("schema", "kind", "result")}
     assert not prepare_run(run_folder, settings, resume=True).finished
 
 
@@ -407,9 +400,7 @@ def test_every_flipped_bit_of_an_exported_model_is_detected(run_folder, tmp_path
             read_model_file(path)
 
 
-def test_a_model_of_an_earlier_run_that_lost_its_checksum_is_refused(run_folder, tmp_path):
-    """Without its name the checksum was skipped, as for a file of a version without checksums."""
-    (run_folder / "run.json").write_text(json.dumps(RECORD))
+def test_a_model_file_that_lost_its_checksum_is_refused(run_folder, tmp_path):
     run = open_run(run_folder)
     path = tmp_path / "model.safetensors"
     write_model_file(run, {"a": torch.ones(2)}, read_inputs(run), path)

@@ -660,7 +660,7 @@ def changed(done, folder, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda record: record.pop("data"), "written by an earlier version"),
+        (lambda record: record.pop("data"), "does not describe its samples"),
         *(
             (lambda record, size=size: record["recipe"]["stage2"].update(batch_size=size), r"stage2\.batch_size")
             for size in (0, -5, None, "8", 2.5, True, 10**30)

@@ -6,7 +6,7 @@ import pytest
 
 from modgap.errors import InputError
 from modgap.storage.damaged_files import convert_read_errors
-from modgap.storage.json_records import parse_json
+from modgap.storage.json_records import parse_json, with_digest
 from modgap.targets.manifest import load_manifest
 from modgap.training.run_folder import open_run
 from tests.loopback import Fault
@@ -48,9 +48,9 @@ def test_a_run_with_values_of_another_type_is_refused(tmp_path, name, value):
     record = {"schema": 1, "kind": "run", "seed": 0, "limit": None, "input_size": None, "result": None}
     record |= {"method": "m", "source": "s", "target": "t", "protocol": "orca", "recipe": {}, "inputs": {}}
     record |= {"provenance": {"source": {}, "target": {}}}
-    (tmp_path / "run.json").write_text(json.dumps(record))
+    (tmp_path / "run.json").write_text(with_digest(json.dumps(record)))
     assert not open_run(tmp_path).finished
-    (tmp_path / "run.json").write_text(json.dumps(record | {name: value}))
+    (tmp_path / "run.json").write_text(with_digest(json.dumps(record | {name: value})))
     with pytest.raises(InputError, match=f"values of another type for {name}"):
         open_run(tmp_path)
 

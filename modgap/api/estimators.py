@@ -126,7 +126,7 @@ class _TransferEstimator(BaseEstimator):  # type: ignore[misc]
                 jobs=workers,
                 custom_data=custom_data,
             )
-        self._result = dataclasses.replace(result, is_kept=self.folder is not None)
+        self._result = result.of_removed_folder() if self.folder is None else result
         self.run_ = load_trained_model(out, device=self.device)
         return self
 

@@ -187,7 +187,7 @@ def _select_epochs(run: Run, epochs: Epochs) -> list[int | None]:
     if epochs == "chosen":
         if not run.finished:
             raise InputError(
-                f"The run in {run.folder} is not finished. Finish it: modgap train --resume --out {run.folder}"
+                f"The run in {run.folder} is not finished. Repeat its command, modgap train, with `resume=True`."
             )
         return [None]
     if epochs == "all":

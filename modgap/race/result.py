@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +59,13 @@ class TransferResult(Plotted):
         """The validation errors as they are shown, and what the answer and the card say about the samples."""
         with only_messages_from(logging.ERROR):  # The race has written the others.
             return describe_labeled(self.race.request, [one.losses for one in self.race.outcomes])
+
+    def of_removed_folder(self) -> "TransferResult":
+        """Return the same result of a fit whose folder is removed with its estimator."""
+        result = replace(self, is_kept=False)
+        # What is said about the samples was read while they existed.
+        vars(result)["labeled"] = self.labeled
+        return result
 
     @cached_property
     def answer(self) -> Answer:

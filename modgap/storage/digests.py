@@ -1,7 +1,6 @@
 """SHA-256 of files and folders. The digests of large files are noted in the cache folder."""
 
 import hashlib
-import logging
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -13,9 +12,7 @@ from modgap.storage.json_records import read_note, write_note
 from modgap.storage.paths import cache_folder
 
 FILES = "files"
-"""Key of a record with the SHA-256 of the files beside it. Records of runs of earlier versions do not have it."""
-
-log = logging.getLogger("modgap")
+"""Key of a record with the SHA-256 of the files beside it."""
 
 MIN_BYTES_FOR_NOTE = 8 << 20
 """Size from which a digest is noted: 8 MB take 6 ms to hash where SHA-256 runs at 1.4 GB/s."""
@@ -59,7 +56,7 @@ def check_named_file(folder: Path, record: Mapping[str, Any], path: Path) -> Pat
 
     Args:
         folder: Folder of the record.
-        record: The record. An unfinished run has no checksums yet, and one of an earlier version never.
+        record: The record. An unfinished run has no checksums yet.
         path: The file.
 
     Raises:
@@ -72,14 +69,6 @@ def check_named_file(folder: Path, record: Mapping[str, Any], path: Path) -> Pat
             "Restore it, or run the command that wrote it again."
         )
     return path
-
-
-def warn_without_digests(path: Path, record: Mapping[str, object]) -> None:
-    """Warn if the record of a run has no checksums, because an earlier version of modgap wrote it."""
-    if FILES not in record:
-        log.warning(
-            "%s was written by an earlier version of modgap, without checksums. Damage of it is not detected.", path
-        )
 
 
 def folder_digest(folder: Path, files: Iterable[Path], *, noted: bool = True) -> str:

@@ -77,20 +77,18 @@ def _compared_models(fitted: Record | None) -> Iterator[Table]:
     if not fitted or len(fitted["compared"]) < 2:
         return
     chosen = fitted["features"] if fitted["sources"] else fitted["name"]
-    # Those of all training samples come first. Runs of earlier versions do not tell the number.
-    most = max(one.get("samples", 0) for one in fitted["compared"])
-    rows = sorted(
-        fitted["compared"], key=lambda one: (most - one.get("samples", 0), one["error"] is None, one["error"])
-    )
+    # Those of all training samples come first.
+    most = max(one["samples"] for one in fitted["compared"])
+    rows = sorted(fitted["compared"], key=lambda one: (most - one["samples"], one["error"] is None, one["error"]))
     yield Table(
         ("source" if fitted["sources"] else "baseline", "cross-validated error", "samples", "seconds", ""),
         [
             [
                 visible_name(one["name"]),
                 "not defined" if one["error"] is None else f"{one['error']:.4g}",
-                f"{one['samples']:,}" if "samples" in one else "all",
+                f"{one['samples']:,}",
                 f"{one['seconds']:.1f}",
-                "chosen" if one["name"] == chosen and one.get("samples", 0) == most else "",
+                "chosen" if one["name"] == chosen and one["samples"] == most else "",
             ]
             for one in rows
         ],

@@ -12,7 +12,7 @@ from modgap.errors import InputError, UsageError, first_line, visible_name
 from modgap.statistics.sample_file import SAMPLES_FILE
 from modgap.storage.atomic_files import atomic_path, write_text_atomically, writing
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
-from modgap.storage.digests import FILES, check_named_file, named_digests, warn_without_digests
+from modgap.storage.digests import FILES, check_named_file, named_digests
 from modgap.storage.json_records import DigestError, Record, format_json, parse_record, plain_values, with_digest
 from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
 from modgap.storage.paths import expand_user
@@ -48,8 +48,7 @@ _VALID_TYPES: dict[str, type | UnionType] = {
 """Types of these keys."""
 _WAY_OUT_OF_DAMAGE = " Restore it, or train the model again."
 FREE_SETTINGS = ("provenance.modgap", "environment", "recipe.loader_workers", "data.group_column")
-"""Values of the record that may differ when a run is resumed: the versions of its algorithms tell what matters, and
-records of earlier versions do not name the column of the groups."""
+"""Values of the record that may differ when a run is resumed: the versions of its algorithms tell what matters."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ def check_record(record: Any, record_file: Path, *, has_digest: bool) -> dict[st
         raise InputError(
             f"{record_file} was written by another version of modgap. Expected kind run with schema {SCHEMA}."
         )
-    if not has_digest and FILES in record:
+    if not has_digest:
         raise InputError(f"Cannot read {record_file}: {DigestError()}.{_WAY_OUT_OF_DAMAGE}")
     if missing := [name for name in SETTINGS if name not in record]:
         raise changed_record(f"{record_file} lacks {', '.join(missing)}")
@@ -152,7 +151,6 @@ def check_record(record: Any, record_file: Path, *, has_digest: bool) -> dict[st
     origin = {} if wrong else record["provenance"]
     if wrong := wrong or [f"provenance.{name}" for name in ("source", "target") if type(origin.get(name)) is not dict]:
         raise changed_record(f"{record_file} has values of another type for {', '.join(wrong)}")
-    warn_without_digests(record_file, record)
     return record
 
 
@@ -261,8 +259,7 @@ def prepare_run(folder: Path, settings: Mapping[str, object], *, resume: bool) -
     epoch then ends with the new one.
 
     Raises:
-        UsageError: When `check_folder` raises it, or the folder contains a run with other settings, or an unfinished
-            one of an earlier version, which has no checksums.
+        UsageError: When `check_folder` raises it, or the folder contains a run with other settings.
     """
     _check_run_folder(folder, resume)
     record = {"schema": SCHEMA, "kind": "run", **plain_values(settings), "result": None}
@@ -284,11 +281,6 @@ def prepare_run(folder: Path, settings: Mapping[str, object], *, resume: bool) -
         raise UsageError(
             f"The run in {folder} has other settings: {', '.join(differences.values())}. "
             "Repeat the settings of that run, or pass another `out`."
-        )
-    if FILES not in run.record and (is_extended or not run.finished):
-        raise UsageError(
-            f"The run in {folder} was written by an earlier version of modgap, without checksums, so training does "
-            "not continue from it. Pass another `out`."
         )
     if is_extended:
         extended_from = [*(run.record.get("extended_from") or []), before["epochs"]]

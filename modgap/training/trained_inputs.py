@@ -218,20 +218,14 @@ def read_inputs(run: Run, tensors: Mapping[str, Tensor] | None = None) -> Traine
         tensors: Arrays of the preparation by name; None for those in the run's folder.
 
     Raises:
-        InputError: When the record or the file of arrays is missing, was changed, or is of an earlier version.
+        InputError: When the record or the file of arrays is missing, or was changed.
     """
-    record = run.record.get("data")
-    if not isinstance(record, Mapping):
-        raise InputError(
-            f"The run in {run.folder} was written by an earlier version of modgap, which did not record how its "
-            "samples are prepared. Train the model again."
-        )
     if tensors is None:
         path = run.folder / INPUTS_FILE
         is_named = INPUTS_FILE in (run.record.get(FILES) or ())
         tensors = load_tensors(run.checked(path)) if is_named or path.exists() else {}
     with reading_record(f"The record of the run in {run.folder} does not describe its samples"):
-        return _parse(record, run.record, tensors)
+        return _parse(run.record["data"], run.record, tensors)
 
 
 def _shape(sizes: Iterable[int]) -> tuple[int, ...]:

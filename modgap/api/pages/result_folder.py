@@ -3,16 +3,14 @@
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from modgap.discrepancy import report as discrepancy_report
 from modgap.distortion import report as distortion_report
-from modgap.errors import InputError, can_be_typed
+from modgap.errors import InputError
 from modgap.race import result as race_result
 from modgap.ranking import report as ranking_report
 from modgap.ranking.matrix import formats as matrix_formats
-from modgap.ranking.types import CONTROL
-from modgap.storage.digests import FILES, warn_without_digests
+from modgap.storage.digests import FILES
 from modgap.storage.json_records import Record, read_json
 from modgap.training import run_folder
 
@@ -33,10 +31,9 @@ class RecordKind:
     schema: int
     example: str
 
-    def make(self, folder: Path, *arguments: str) -> str:
-        """Return a command that writes a record to a folder; without arguments, it is the example."""
-        modgap, command, *options = self.example.split()
-        return f"`{shlex.join([modgap, command, *(arguments or options), '--out', str(folder)])}`"
+    def make(self, folder: Path) -> str:
+        """Return the example, with a folder."""
+        return f"`{shlex.join([*self.example.split(), '--out', str(folder)])}`"
 
 
 RANKING = RecordKind(
@@ -85,8 +82,6 @@ def read_result_folder(folder: Path) -> tuple[RecordKind, Record]:
         record = read_json(folder / kind.file, checked_key=FILES)
         if record:
             _check_record(folder, record, kind)
-            if kind is RUN:
-                warn_without_digests(folder / kind.file, record)
             return kind, record
     try:
         inner = sorted(path for path in folder.iterdir() if any((path / kind.file).exists() for kind in KINDS))
@@ -112,43 +107,8 @@ def _check_record(folder: Path, record: Record, kind: RecordKind) -> None:
     path = folder / kind.file
     if record.get("kind") != kind.name:
         raise InputError(f"{path} is not the record of a {kind.name}. {_expected(folder)}")
-    schema = record.get("schema")
-    if isinstance(schema, int) and schema > kind.schema:
+    if record.get("schema") != kind.schema or (kind is not RUN and "answer" not in record):
         raise InputError(
-            f"{path} was written by a newer version of modgap (schema {schema}). This version reads schema "
-            f"{kind.schema}. Upgrade with `pip install --upgrade modgap`."
+            f"{path} was written by another version of modgap (schema {record.get('schema')}; this one reads schema "
+            f"{kind.schema}), or is not complete. Run the command that wrote it again, such as {kind.make(folder)}."
         )
-    if schema != kind.schema or (kind is not RUN and "answer" not in record):
-        reason = "without its answer"
-        if schema != kind.schema:
-            reason = f"schema {schema}; this version reads schema {kind.schema}"
-        raise InputError(
-            f"{path} was written by an older version of modgap ({reason}). Run the command again with its options: "
-            f"{kind.make(folder, *_arguments(record, kind))}."
-        )
-
-
-def _arguments(record: Record, kind: RecordKind) -> list[str]:
-    """Return the source and the target of a record as arguments; none if they are missing or cannot be typed."""
-    values: dict[str, Any] = {}
-    try:
-        if kind is RANKING:
-            names = [row["source"] for row in record["sources"] if row["requested"]]
-            values = {"--target": record["target"]["name"], "--sources": ",".join(names)}
-        elif kind is DISCREPANCY and record["source"] is None:
-            values = {"--logits": record["target"]}
-        elif kind is MATRIX:
-            sources, targets = record["sources"], record["targets"]
-            names = [row["name"] for row in sources if row.get("kind") != CONTROL]
-            pairs = [*(("--target", one["name"]) for one in targets), *(("--sources", name) for name in names)]
-            return [text for pair in pairs for text in pair] if can_be_typed(*(name for _, name in pairs)) else []
-        else:
-            named = {RUN: ("method", "source", "target"), TRANSFER: ("target",), DISTORTION: ("source",)}
-            values = {f"--{name}": record[name] for name in named.get(kind, ("source", "target"))}
-            # The run of a baseline has no source.
-            values = {option: value for option, value in values.items() if kind is not RUN or value}
-    except (AttributeError, LookupError, TypeError):
-        return []
-    if not all(isinstance(value, str) for value in values.values()) or not can_be_typed(*values.values()):
-        return []
-    return [text for pair in values.items() for text in pair]

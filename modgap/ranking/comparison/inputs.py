@@ -24,7 +24,7 @@ from modgap.ranking.score import ERROR_RATE
 from modgap.ranking.scores import get_score, score_names
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, numbered_sample_file, read_sample_file
-from modgap.storage.digests import FILES, check_named_file, warn_without_digests
+from modgap.storage.digests import FILES, check_named_file
 from modgap.storage.json_records import Record, read_json
 from modgap.storage.paths import expand_user
 from modgap.targets.data_frames import SUFFIXES
@@ -403,16 +403,10 @@ def read_folder(folder: Path) -> list[ErrorTable]:
 
 
 def _read_discrepancy(record: Record, folder: Path) -> list[ErrorTable]:
-    schema = record.get("schema")
-    if not isinstance(schema, int) or schema < DISCREPANCY_SCHEMA:
+    if record.get("schema") != DISCREPANCY_SCHEMA:
         raise InputError(
-            f"{folder} was written by an earlier version of modgap (schema {schema}), without the errors of its "
-            f"samples. Run again: {_discrepancy_command(record, folder)}"
-        )
-    if schema > DISCREPANCY_SCHEMA:
-        raise InputError(
-            f"{folder} was written by a newer version of modgap (schema {schema}). This version reads schema "
-            f"{DISCREPANCY_SCHEMA}. Upgrade with: pip install --upgrade modgap"
+            f"{folder} was written by another version of modgap (schema {record.get('schema')}). This version reads "
+            f"schema {DISCREPANCY_SCHEMA}. Run again: {_discrepancy_command(record, folder)}"
         )
     samples = read_samples(folder, _discrepancy_command(record, folder))
     return [discrepancy_table(record, samples, str(folder), folder.name)]
@@ -457,14 +451,8 @@ def _read_run(record: Record, folder: Path) -> list[ErrorTable]:
     command = f"modgap train --method {record['method']}{source} --target {record['target']}"
     if result is None:
         raise InputError(f"The run in {folder} is not finished. Resume it: {command} --out {folder} --resume")
-    if not (folder / SAMPLES_FILE).exists():
-        if reason := result.get("no_sample_errors"):
-            raise InputError(f"The run in {folder} cannot be compared sample by sample. {reason}")
-        raise InputError(
-            f"There is no {SAMPLES_FILE} in {folder}, because an earlier version of modgap wrote it. Train the model "
-            f"again in a new folder: {command} --out {folder}-2"
-        )
-    warn_without_digests(folder / "run.json", record)
+    if reason := result.get("no_sample_errors"):
+        raise InputError(f"The run in {folder} cannot be compared sample by sample. {reason}")
     check_named_file(folder, record, folder / SAMPLES_FILE)
     unit = "error rate" if result["metric"] == RATE_METRIC else str(result["metric"])
     # Neither of the others looks at the test samples before the test.
