@@ -39,13 +39,18 @@ BUNDLE = (
 )  # fmt: skip
 
 
-COMPILING = ("search", "estimate", "trials", "assignment", "bounds", "warm_up", "logits_file", "figures", "cli")
+COMPILING = (
+    "search", "estimate", "trials", "label_space", "input_tables", "assignment", "bounds", "warm_up", "logits_file",
+    "figures", "cli",
+)  # fmt: skip
 """Files of tests that compile most kernels."""
 LONG = (
-    "accelerators", "baselines", "processes", "shared_cache", "probe_export", "hub", "native_models", "resume",
-    "training", "hf_sources", "maps", "distortion", "train_command", "ranking", "notebooks", "all_targets",
+    "accelerators", "baselines", "processes", "algorithms", "shared_cache", "standardized_series", "probe_export",
+    "hub", "native_models", "resume", "training", "hf_sources", "maps", "distortion", "train_command", "ranking",
+    "notebooks", "all_targets",
 )  # fmt: skip
-"""Files with long tests. `baselines` compiles the kernels of aeon. The last of them need kernels of modgap too."""
+"""Files with long tests. `baselines` compiles the kernels of aeon, and two more of the same block need them. The last
+files need kernels of modgap too."""
 
 
 def pytest_collection_finish():
