@@ -126,6 +126,21 @@ def test_every_baseline_learns_every_task(name: str, task: str) -> None:
         assert ((scores - values) ** 2).mean() < 0.95 * ((known.y.mean(axis=0) - values) ** 2).mean()
 
 
+@pytest.mark.parametrize(("is_table", "width"), [(False, 1024), (True, 3000)])
+def test_columns_of_a_wide_table_are_features_of_their_own_and_long_series_are_means(
+    is_table: bool, width: int
+) -> None:
+    _, labels, shape = example("linear")
+    wide = np.random.default_rng(0).standard_normal((60, 1, 3000)).astype(np.float32)
+    wide[:, 0, 1700] += 6 * labels
+    model = fit_baseline(get_baseline("extra-trees"), wide, SampleForm(shape.spec, (1, 3000), is_table), truth(labels))
+    record, arrays = model.state()
+    assert restore_baseline(get_baseline("extra-trees"), record, arrays, shape.spec, model.output).form == model.form
+    values = model.compute(wide, model.form)
+    assert values.shape == (60, width)
+    assert not is_table or (values == wide[:, 0]).all()
+
+
 def test_a_label_that_all_samples_have_does_not_change_the_other_labels() -> None:
     samples, labels, shape = example("linear")
     y = np.stack([np.ones(60), labels == 0, labels < 2], axis=1).astype(np.float32)

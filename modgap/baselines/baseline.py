@@ -51,10 +51,12 @@ class SampleForm:
         spec: Description of a sample in the manifest.
         shape: Shape of one sample, channels first; the longest series of the training samples where they differ. Empty
             for texts.
+        is_table: True if the samples are rows of a table, whose columns have names and no order.
     """
 
     spec: InputSpec
     shape: tuple[int, ...]
+    is_table: bool = False
 
 
 def all_samples(samples: Samples) -> Iterator[Any]:
@@ -229,15 +231,10 @@ class Baseline:
     library: str | None = None
     seconds: float | None = None
 
-    def suits(self, form: SampleForm, *, is_table: bool, output: Output) -> bool:
-        """Return True if the baseline can be fitted to samples of this form.
-
-        Args:
-            form: Form of the samples.
-            is_table: True if the samples are rows of a table, whose columns have names.
-            output: Task and shape of the output.
-        """
-        return form.spec.kind in self.kinds and output.task in self.tasks and self.applies(form, is_table, output)
+    def suits(self, form: SampleForm, output: Output) -> bool:
+        """Return True if the baseline can be fitted to samples of this form for an output."""
+        is_possible = form.spec.kind in self.kinds and output.task in self.tasks
+        return is_possible and self.applies(form, form.is_table, output)
 
 
 def quick_baselines(
@@ -342,6 +339,7 @@ class FittedBaseline:
             "setting": self.setting,
             "error": self.error,
             "shape": list(self.form.shape),
+            "is_table": self.form.is_table,
             "parts": [{"kind": part.kind, **plain} for part, (plain, _) in zip(self.parts, parts, strict=True)],
         }
         arrays = {f"{number}.{name}": array for number, (_, named) in enumerate(parts) for name, array in named.items()}
@@ -403,7 +401,7 @@ def restore_baseline(
     n_scores = int(np.prod(output.shape))
     if not parts or parts[-1].n_outputs != n_scores or any(part.n_outputs for part in parts[:-1]):
         raise ValueError(f"the parts do not end with {n_scores} scores")
-    form = SampleForm(spec, tuple(int(size) for size in record["shape"]))
+    form = SampleForm(spec, tuple(int(size) for size in record["shape"]), bool(record["is_table"]))
     chosen = features.name, str(record["setting"]), float(record["error"])
     return FittedBaseline(baseline.name, *chosen, form, output, features.compute, tuple(parts))
 

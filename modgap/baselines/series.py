@@ -23,7 +23,9 @@ from modgap.targets.sample_transforms import standardize_over
 from modgap.targets.samples import Samples, computing_type
 
 MOST_VALUES = 1024
-"""Largest number of values of a sample as features. Longer ones are reduced to means over equal stretches."""
+"""Largest number of values of a series as features. Longer ones are reduced to means over equal stretches."""
+WIDEST_TABLE = 1 << 15
+"""Largest number of columns as features. Neighboring columns are no stretch of anything, but memory has a limit."""
 MOST_COLUMNS = 256
 """Largest number of values for gradient boosting, whose time grows with them."""
 MOST_BOOSTED = 64
@@ -52,22 +54,22 @@ def _series_arrays(samples: Samples, form: SampleForm) -> np.ndarray:
     return np.stack(arrays)
 
 
-def _as_rows(arrays: np.ndarray) -> np.ndarray:
-    """Return samples (n, ...) as rows of at most 1,024 values, which are means over equal stretches of more values."""
-    rows = arrays.reshape(len(arrays), -1)
-    if rows.shape[1] <= MOST_VALUES:
+def _as_rows(arrays: np.ndarray, form: SampleForm) -> np.ndarray:
+    """Return samples (n, ...) as rows, in which values beyond the limit are replaced by means over equal stretches."""
+    rows, most = arrays.reshape(len(arrays), -1), WIDEST_TABLE if form.is_table else MOST_VALUES
+    if rows.shape[1] <= most:
         return rows
-    edges = np.linspace(0, rows.shape[1], MOST_VALUES + 1).astype(np.int64)
+    edges = np.linspace(0, rows.shape[1], most + 1).astype(np.int64)
     means: np.ndarray = np.add.reduceat(rows, edges[:-1], axis=1, dtype=np.float64) / np.diff(edges)
     return means
 
 
 def _values(samples: Samples, form: SampleForm) -> np.ndarray:
-    return _as_rows(_series_arrays(samples, form))
+    return _as_rows(_series_arrays(samples, form), form)
 
 
 def _values_by_sample(samples: Samples, form: SampleForm) -> np.ndarray:
-    return _as_rows(_standardized_arrays(samples, form))
+    return _as_rows(_standardized_arrays(samples, form), form)
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,6 @@ def chosen_baselines(
     if which == NONE:
         return []
     from modgap.baselines.baseline import QUICK_SECONDS, is_field, quick_baselines
-    from modgap.training.training_data import is_table
 
     try:
         data = _read(target, samples)
@@ -81,11 +80,7 @@ def chosen_baselines(
     if is_field(data.form, data.output):
         log.info("No baselines are compared, because a ranking averages the fields that are to be predicted.")
         return []
-    suitable = [
-        baseline
-        for baseline in map(get_baseline, named)
-        if baseline.suits(data.form, is_table=is_table(target.manifest), output=data.output)
-    ]
+    suitable = [baseline for baseline in map(get_baseline, named) if baseline.suits(data.form, data.output)]
     if which != QUICK:
         return [baseline.name for baseline in suitable]
     allowed = max(QUICK_SECONDS, SHARE_OF_RANKING * SECONDS_PER_SAMPLE * len(data.outputs) * n_sources)
@@ -125,13 +120,14 @@ def _read(target: Target, samples: SampleRequest) -> _Data:
         InputError: If no sample is selected, or a class loses all its samples.
     """
     from modgap.baselines.baseline import SampleForm, Truth
-    from modgap.training.training_data import sample_shape, table_output
+    from modgap.training.training_data import is_table, sample_shape, table_output
 
     table, rows, labels, groups = select_samples(target, LogitsRequest(samples, head="none"))
     selected = table.select(rows)
     values = None if selected.targets is None else pool_targets(selected.targets, selected.masks)
     outputs = SourceOutputs(np.empty((len(rows), 0)), labels, values=values, groups=groups)
-    form = SampleForm(target.manifest.input, sample_shape(table, rows, target.manifest.input))
+    manifest = target.manifest
+    form = SampleForm(manifest.input, sample_shape(table, rows, manifest.input), is_table(manifest))
     y, scale = np.asarray(labels), (np.zeros(1), np.ones(1))
     output = Output("classification" if y.ndim == 1 else "multi-label", (outputs.n_classes,))
     if values is not None:
@@ -140,7 +136,7 @@ def _read(target: Target, samples: SampleRequest) -> _Data:
         y, output = (values - scale[0]) / scale[1], Output("regression", (values.shape[1],))
     truth = Truth(output, y, groups=groups)
     # The labels of values are clusters.
-    predicted = table_output(table if values is None else replace(table, labels=None), target.manifest)
+    predicted = table_output(table if values is None else replace(table, labels=None), manifest)
     return _Data(outputs, SelectedSamples(table.samples, rows), form, predicted, truth, scale)
 
 

@@ -44,14 +44,14 @@ def check_baseline(baseline: str | Baseline) -> None:
     assert kinds, f"{baseline.name} reads no kind of samples. Expected text, {', '.join(SHAPES)}."
     n_suited = 0
     for kind in kinds:
-        for samples, form, truth, is_table in _data(kind, baseline.tasks):
-            if baseline.suits(form, is_table=is_table, output=truth.output):
+        for samples, form, truth in _data(kind, baseline.tasks):
+            if baseline.suits(form, truth.output):
                 n_suited += 1
                 _check_fit(baseline, samples, form, truth)
     assert n_suited, f"{baseline.name} suits none of the samples of its kinds. Look at its function applies."
 
 
-def _data(kind: str, tasks: Sequence[str]) -> list[tuple[Sequence[Any], SampleForm, Truth, bool]]:
+def _data(kind: str, tasks: Sequence[str]) -> list[tuple[Sequence[Any], SampleForm, Truth]]:
     """Return synthetic samples of a kind for each task: nearly separable classes, one value, or one at each point."""
     rng = np.random.default_rng(0)
     labels = np.arange(N_SAMPLES) % N_CLASSES
@@ -71,14 +71,14 @@ def _data(kind: str, tasks: Sequence[str]) -> list[tuple[Sequence[Any], SampleFo
         "regression": Truth(Output("regression", (1,)), (labels - 1.0)[:, None].astype(np.float32)),
     }
     data = [
-        (samples, SampleForm(spec, shape), truths[task], is_table)
+        (samples, SampleForm(spec, shape, is_table), truths[task])
         for samples, shape, is_table in samples_by_shape
         for task in tasks
     ]
     if "regression" in tasks and kind in ("series", "image"):
         fields = rng.standard_normal((N_SAMPLES, 1, *SHAPES[kind][1:])).astype(np.float32)
         output = Output("regression", (1, *SHAPES[kind][1:]))
-        data.append((list(fields), SampleForm(spec, fields.shape[1:]), Truth(output, fields**2), False))
+        data.append((list(fields), SampleForm(spec, fields.shape[1:]), Truth(output, fields**2)))
     return data
 
 

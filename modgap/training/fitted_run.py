@@ -182,12 +182,13 @@ def _baselines(request: TrainRequest, data: TargetData) -> Candidates:
 
 def sample_form(data: TargetData) -> SampleForm:
     """Return the form of the samples of a target that was read without standardization."""
-    return SampleForm(data.target.manifest.input, data.transform.shape)
+    manifest = data.target.manifest
+    return SampleForm(manifest.input, data.transform.shape, is_table(manifest))
 
 
 def suitable_baselines(candidates: list[Baseline], data: TargetData, form: SampleForm) -> list[Baseline]:
     """Return those of some baselines that can be fitted to a target."""
-    return [one for one in candidates if one.suits(form, is_table=is_table(data.target.manifest), output=data.output)]
+    return [one for one in candidates if one.suits(form, data.output)]
 
 
 def true_values(data: TargetData, rows: np.ndarray) -> Truth:
