@@ -11,7 +11,7 @@ from modgap.errors import InputError, UsageError
 from modgap.jobs import Backend, Failure
 from modgap.ranking.history import build as build_module
 from modgap.ranking.history import measure
-from modgap.ranking.history.build import PACKAGED, TrainingJob, build, plan_build
+from modgap.ranking.history.build import PACKAGED, TrainingJob, plan_build, run_build
 from modgap.ranking.history.choice import choose_source
 from modgap.ranking.history.lines import VARIABLES, HistoryLine, Setup, history_table
 from modgap.ranking.history.measure import (
@@ -42,6 +42,10 @@ from tests.training import target_file
 SERIAL = Backend("serial", 1)
 SMALL_VIT, SMALL_CNN = f"{VIT}@32px", f"{CNN}@32px"
 SETUP = Setup(128, 10, (0.0005, 0.0001, 0.0025))
+
+
+def build(sources, targets, hours=None, folder=None, known=None, backend=None, progress=None):
+    return run_build(plan_build(sources, targets, known, backend), folder, hours, progress)
 
 
 @pytest.fixture(autouse=True)

@@ -503,18 +503,3 @@ def _tell(run: BuildResult, target: str, n_finished: int, seconds: float) -> Non
         format_duration(seconds),
         rest if np.isfinite(left) else "",
     )
-
-
-def build(
-    sources: Sequence[str],
-    targets: Sequence[str] = (PACKAGED,),
-    *,
-    hours: float | None = None,
-    folder: Path | None = None,
-    known: History | None = None,
-    backend: Backend | None = None,
-    device: str = "auto",
-    progress: Progress | None = None,
-) -> BuildResult:
-    """Measure the errors of sources on earlier targets, and add them to a history: `plan_build`, then `run_build`."""
-    return run_build(plan_build(sources, targets, known, backend, device), folder, hours, progress)
