@@ -1,5 +1,6 @@
 """Valid files of trained models and of a matrix, and the functions that read them."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.campaign.seed_files import write_report
+from tests.campaign.seed_files import fit_checksum, write_report
 
 RECORD: dict[str, Any] = {
     "schema": 1,
@@ -96,6 +97,7 @@ def prepare(path: Path) -> object:
     from modgap.training.run_folder import open_run
     from modgap.training.trained_inputs import read_inputs
 
+    fit_checksum(path.parent / "run.json")
     pieces = pieces_of(read_inputs(open_run(path.parent)))
     return [piece.shape for piece in pieces]
 
@@ -104,6 +106,7 @@ def write_run_page(path: Path) -> object:
     """Write the page of a run."""
     from modgap.api.pages.write import write_page
 
+    fit_checksum(path.parent / "run.json")
     return write_page(path.parent).read_text()
 
 
@@ -120,10 +123,20 @@ def model_file(folder: Path) -> Path:
 
 def read_model(path: Path) -> object:
     """Read a model in one file, and prepare a sample."""
-    from modgap.training.trained_inputs import read_inputs
-    from modgap.training.trained_model import read_model_file
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import save_file
 
-    run, state, arrays = read_model_file(path)
+    from modgap.training import trained_model
+    from modgap.training.trained_inputs import read_inputs
+
+    # As in `fit_checksum`.
+    with contextlib.suppress(SafetensorError, AttributeError, KeyError):
+        with safe_open(path, "pt") as file:
+            record = file.metadata()[trained_model.RECORD_KEY]
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
+        digest = trained_model._digest(record, tensors)
+        save_file(tensors, path, {trained_model.RECORD_KEY: record, trained_model.DIGEST_KEY: digest})
+    run, state, arrays = trained_model.read_model_file(path)
     pieces = pieces_of(read_inputs(run, arrays))
     return sorted(state), [piece.shape for piece in pieces]
 
