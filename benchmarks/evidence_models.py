@@ -4,7 +4,7 @@
     python benchmarks/evidence_models.py run [--workers 2]     run what is left; stop and resume at any time
     python benchmarks/evidence_models.py again [--most 10]     repeat finished jobs, and compare the numbers
     python benchmarks/evidence_models.py report                what is best on how many targets of each kind
-    python benchmarks/evidence_models.py page                  write these tables into docs/evidence.md
+    python benchmarks/evidence_models.py page                  write these tables into docs/evidence-second.md
 
 Each model is fitted to the same 128 and the same 512 labeled samples of a target, chooses its settings by
 cross-validation on them, and is tested on the target's test samples. The results are in benchmarks/truth/models.jsonl,
@@ -30,7 +30,7 @@ from modgap.cli.output import print_table
 RESULTS = Path(__file__).parent / "truth" / "models.jsonl"
 FINE_TUNED = RESULTS.with_name("ranking.jsonl")
 """Results of the ranking benchmark, which has the errors after fine-tuning."""
-PAGE = Path(__file__).parent.parent / "docs" / "evidence.md"
+PAGE = Path(__file__).parent.parent / "docs" / "evidence-second.md"
 
 
 def plan(log: ResultLog, design: Design) -> None:

@@ -7,7 +7,7 @@
     python benchmarks/evidence_ranking.py report development      tables of the development targets
     python benchmarks/evidence_ranking.py report test             tables of the test targets
     python benchmarks/evidence_ranking.py relation                scores and errors over all sources and targets
-    python benchmarks/evidence_ranking.py draw                    figures of docs/evidence.md
+    python benchmarks/evidence_ranking.py draw                    figures of docs/evidence-second.md
 
 docs/protocol-second.md says what is concluded from which result; it was written before the first job ran. The results
 are in benchmarks/truth/ranking.jsonl, one line for each job.

@@ -4,8 +4,8 @@
     python benchmarks/evidence_study.py run [--workers 2]     run what is left; stop and resume at any time
     python benchmarks/evidence_study.py again [--most 10]     repeat finished jobs, and compare the numbers
     python benchmarks/evidence_study.py report                the tables
-    python benchmarks/evidence_study.py draw                  figures of docs/evidence.md
-    python benchmarks/evidence_study.py page                  write the table of the added jobs into docs/evidence.md
+    python benchmarks/evidence_study.py draw                  figures of docs/evidence-second.md
+    python benchmarks/evidence_study.py page                  write the added jobs into docs/evidence-second.md
 
 docs/protocol-second.md says what is concluded from which result; it was written before the first job ran. The results
 are in benchmarks/truth/study.jsonl, one line for each job.
@@ -81,7 +81,7 @@ def main() -> None:
     elif options.command == "draw":
         draw(log, options.folder)
     elif options.command == "page":
-        write_section(log, options.folder / "evidence.md")
+        write_section(log, options.folder / "evidence-second.md")
     else:
         ranking = ResultLog(RANKING)
         raw = raw_errors(ranking, TARGETS)

@@ -5,7 +5,7 @@
     python benchmarks/evidence_third.py run PART [--workers 2]      run what is left; stop and resume at any time
     python benchmarks/evidence_third.py again PART [--most 10]      repeat finished jobs, and compare the numbers
     python benchmarks/evidence_third.py report                      the tables of the four answers, from what is done
-    python benchmarks/evidence_third.py figures                     their figures, to docs/
+    python benchmarks/evidence_third.py page                        write them and their figures to docs/
     python benchmarks/evidence_third.py digest                      the digest of the code, which each line has
 
 All parts but `history` wait for the protocol, docs/protocol.md, which says what is concluded from which result. PART is
@@ -25,12 +25,13 @@ import functools
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evidence import model_jobs, third_choice, third_figures, third_methods, third_models, third_ratios
+from evidence.page import replace_section
 from evidence.repeats import repeat_jobs
 from evidence.replay_tables import PrintedTable
 from evidence.running import refuse_absent, run_jobs
@@ -47,7 +48,7 @@ from evidence.third_jobs import (
 from evidence.third_power import HEADS, power_rows
 from matplotlib.figure import Figure
 from result_log import ResultLog
-from whole_transfer import errors_frame, has_transfers
+from whole_transfer import errors_frame, judging_jobs
 
 from modgap.cli.output import print_table
 from modgap.errors import count
@@ -56,6 +57,8 @@ RESULTS = Path(__file__).parent / "truth" / "third"
 DOCS = Path(__file__).parents[1] / "docs"
 RANKING = RESULTS.parent / "ranking.jsonl"
 """Errors of the second edition, which are a part of the history."""
+Logs = Mapping[str, ResultLog]
+"""The results of each part, by its name."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,10 @@ PARTS = {
     ),
     "methods": Part(third_methods.method_jobs, third_methods.work, "method"),
 }
+
+PLANNED = {"history": 1.4, "choice": 8.0, "models": 7.0, "methods": 9.0, "transfer": 13.0}
+"""Core-hours of each part that the protocol planned. Whole transfers have two cores."""
+CORES = {"transfer": 2}
 
 
 def plan(part: Part, log: ResultLog) -> None:
@@ -113,69 +120,155 @@ def run(part: Part, log: ResultLog, workers: int) -> None:
         raise SystemExit(f"{count(len(failed), 'job')} ended with an error, and will run again.")
 
 
-def answers(folder: Path) -> Iterator[PrintedTable]:
-    """Yield the tables of the four questions, each as soon as all of its jobs are done.
+@dataclass(frozen=True)
+class Question:
+    """A question of the protocol, which is answered when all jobs of some parts are done.
 
-    The choice among sources needs the history, and the cross-validated errors of their probes; the models need the
-    fine-tuning of the constant source.
+    Attributes:
+        parts: Names of the parts.
+        tables: Function of the logs by part that returns the tables of the answer.
+        figure: Function of the logs that draws the answer; None for no figure.
+        name: Name of the figure in docs/.
+        shown: What the figure shows, in words.
     """
-    logs = _logs(folder)
-    has_models = _is_done("choice", logs) and _is_done("models", logs)
-    if has_models and _is_done("history", logs):
-        table = _choice_table(logs)
-        regrets = third_choice.judged_regrets(table)
-        yield third_choice.choice_answer(regrets, "all sources")
-        yield third_choice.choice_answer(third_choice.of_constant(regrets, table), "all sources, without texts")
-        yield third_choice.choice_answer(third_choice.judged_pool_regrets(table), "five sources, the mean over pools")
-    if has_models:
-        results = logs["models"].results()
-        yield third_models.baseline_answer(results, logs["choice"])
-        yield third_models.foresight_answer(results, logs["choice"])
-        yield third_models.model_answer(results, logs["choice"])
-        yield third_models.model_answer(results, logs["choice"], with_constant=False)
-        yield third_models.other_answer(results)
-    if has_transfers(logs["transfer"]):
-        yield third_models.transfer_answer(errors_frame(logs["transfer"].results()))
-    if _is_done("methods", logs):
-        frame = third_ratios.runs_frame(logs["methods"])
-        yield third_ratios.method_answer(frame)
-        yield third_ratios.source_answer(frame)
-        yield third_ratios.method_answer(third_ratios.runs_frame(logs["methods"], with_half=False))
+
+    parts: tuple[str, ...]
+    tables: Callable[[Logs], Sequence[PrintedTable]]
+    figure: Callable[[Logs], Figure] | None = None
+    name: str = ""
+    shown: str = ""
 
 
-def figures(folder: Path) -> Iterator[tuple[str, Figure]]:
-    """Yield the name and the figure of each question, as soon as all of its jobs are done."""
-    logs = _logs(folder)
-    has_models = _is_done("choice", logs) and _is_done("models", logs)
-    if has_models and _is_done("history", logs):
-        table = _choice_table(logs)
-        yield "evidence-choice", third_figures.choice_figure(third_choice.judged_regrets(table), table)
-    if has_models:
-        chosen = third_models.chosen_table(logs["models"].results(), third_models.LARGEST, logs["choice"])
-        yield "evidence-baselines", third_figures.baseline_figure(chosen)
-    if has_transfers(logs["transfer"]):
-        yield "evidence-transfers", third_figures.transfer_figure(errors_frame(logs["transfer"].results()))
-    if _is_done("methods", logs):
-        yield "evidence-methods", third_figures.method_figure(third_ratios.runs_frame(logs["methods"]))
-
-
-def _logs(folder: Path) -> dict[str, ResultLog]:
-    return {name: ResultLog(folder / f"{name}.jsonl") for name in (*PARTS, "transfer")}
-
-
-def _choice_table(logs: Mapping[str, ResultLog]) -> Table:
+def _choice_table(logs: Logs) -> Table:
     earlier = [ResultLog(RANKING), logs["history"]]
     return third_choice.error_table([*earlier, logs["choice"]], logs["models"].results())
 
 
-def _is_done(part: str, logs: Mapping[str, ResultLog]) -> bool:
-    return all(logs[part].get(job) for job in PARTS[part].jobs(logs[part]))
+def _choice_answers(logs: Logs) -> list[PrintedTable]:
+    table = _choice_table(logs)
+    regrets = third_choice.judged_regrets(table)
+    return [
+        third_choice.choice_answer(regrets, "all sources"),
+        third_choice.choice_answer(third_choice.of_constant(regrets, table), "all sources, without texts"),
+        third_choice.choice_answer(third_choice.judged_pool_regrets(table), "five sources, the mean over pools"),
+    ]
+
+
+def _choice_figure(logs: Logs) -> Figure:
+    table = _choice_table(logs)
+    return third_figures.choice_figure(third_choice.judged_regrets(table), table)
+
+
+def _baseline_answers(logs: Logs) -> list[PrintedTable]:
+    results = logs["models"].results()
+    return [
+        third_models.baseline_answer(results, logs["choice"]),
+        third_models.foresight_answer(results, logs["choice"]),
+        third_models.other_answer(results),
+    ]
+
+
+def _baseline_figure(logs: Logs) -> Figure:
+    chosen = third_models.chosen_table(logs["models"].results(), third_models.LARGEST, logs["choice"])
+    return third_figures.baseline_figure(chosen)
+
+
+def _model_answers(logs: Logs) -> list[PrintedTable]:
+    results = logs["models"].results()
+    return [
+        third_models.model_answer(results, logs["choice"]),
+        third_models.model_answer(results, logs["choice"], with_constant=False),
+    ]
+
+
+def _method_answers(logs: Logs) -> list[PrintedTable]:
+    frame = third_ratios.runs_frame(logs["methods"])
+    return [
+        third_ratios.method_answer(frame),
+        third_ratios.source_answer(frame),
+        third_ratios.method_answer(third_ratios.runs_frame(logs["methods"], with_half=False)),
+    ]
+
+
+QUESTIONS = {
+    "A": Question(
+        ("history", "choice", "models"),
+        _choice_answers,
+        _choice_figure,
+        "evidence-choice",
+        "Regret of each way to choose among the sources",
+    ),
+    "B": Question(
+        ("choice", "models"),
+        _baseline_answers,
+        _baseline_figure,
+        "evidence-baselines",
+        "Error of the best probe minus that of the best baseline, by kind of target",
+    ),
+    "C, first part": Question(("choice", "models"), _model_answers),
+    "C, second part": Question(
+        ("transfer",),
+        lambda logs: [third_models.transfer_answer(errors_frame(logs["transfer"].results()))],
+        lambda logs: third_figures.transfer_figure(errors_frame(logs["transfer"].results())),
+        "evidence-transfers",
+        "Regret of whole transfers and of single strategies",
+    ),
+    "D": Question(
+        ("methods",),
+        _method_answers,
+        lambda logs: third_figures.method_figure(third_ratios.runs_frame(logs["methods"])),
+        "evidence-methods",
+        "Error of each method divided by that of fine-tuning",
+    ),
+}
+
+
+def cost_table(folder: Path) -> PrintedTable:
+    """Return the core-hours of each part that were planned and that its jobs have taken so far."""
+    rows = []
+    for name, planned in PLANNED.items():
+        log = ResultLog(folder / f"{name}.jsonl")
+        hours = CORES.get(name, 1) * sum(result["seconds"] for result in log.results()) / 3600
+        rows.append([name, f"{len(log.results()):,}", f"{planned:g}", f"{hours:.1f}"])
+    return PrintedTable("Jobs that are done", ["part", "jobs", "core-hours planned", "core-hours spent"], rows)
+
+
+def answered(folder: Path) -> dict[str, Logs]:
+    """Return the questions of whose parts all jobs are done, with the logs."""
+    logs = {name: ResultLog(folder / f"{name}.jsonl") for name in PLANNED}
+    is_done = {name: all(map(log.get, part_jobs(name, log))) for name, log in logs.items()}
+    return {name: logs for name, question in QUESTIONS.items() if all(map(is_done.get, question.parts))}
+
+
+def part_jobs(name: str, log: ResultLog) -> Iterable[Any]:
+    """Return the jobs of a part, or of the whole transfers, that are known."""
+    return PARTS[name].jobs(log) if name in PARTS else judging_jobs()
+
+
+def write_answers(folder: Path, docs: Path) -> None:
+    """Write the tables of the answers and of the costs into evidence.md, and the figures beside it."""
+    _write("costs", cost_table(folder).markdown, docs)
+    of_questions = answered(folder)
+    for name, question in QUESTIONS.items():
+        lines = ["Not all of its jobs are done, so there is no answer yet."]
+        if name in of_questions:
+            logs = of_questions[name]
+            lines = [line for table in question.tables(logs) for line in (*table.markdown, "")][:-1]
+            if question.figure:
+                question.figure(logs).savefig(docs / f"{question.name}.png")
+                lines = [f"![{question.shown}]({question.name}.png)", "", *lines]
+        _write(f"answer {name}", lines, docs)
+
+
+def _write(section: str, lines: Sequence[str], docs: Path) -> None:
+    marks = (f"<!-- {section}: written by evidence_third.py page -->", f"<!-- end of {section} -->")
+    replace_section(docs / "evidence.md", marks, lines)
 
 
 def main() -> None:
     """Run one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["power", "plan", "run", "again", "report", "figures", "digest"])
+    parser.add_argument("command", choices=["power", "plan", "run", "again", "report", "page", "digest"])
     parser.add_argument("part", choices=list(PARTS), nargs="?")
     parser.add_argument("--most", type=int, default=10)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
@@ -185,12 +278,12 @@ def main() -> None:
         print_table(HEADS, power_rows())
         return
     if options.command == "report":
-        for table in answers(options.results):
-            print_table(list(table.heads), [list(row) for row in table.rows], table.title)
+        for name, logs in answered(options.results).items():
+            for table in QUESTIONS[name].tables(logs):
+                print_table(list(table.heads), [list(row) for row in table.rows], f"{name}. {table.title}")
         return
-    if options.command == "figures":
-        for name, figure in figures(options.results):
-            figure.savefig(DOCS / f"{name}.png")
+    if options.command == "page":
+        write_answers(options.results, DOCS)
         return
     if options.command == "digest":
         print(code_digest())

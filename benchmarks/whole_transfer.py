@@ -149,9 +149,9 @@ def errors_frame(results: list[dict[str, Any]]) -> pd.DataFrame:
     return frame.reindex(columns=[name for name in STRATEGIES if name in frame])
 
 
-def has_transfers(log: ResultLog) -> bool:
-    """Return True if all strategies have run on all judging targets, before which none of their errors is told."""
-    return all(log.get(Job(*pair)) for pair in itertools.product(transfer_targets(), STRATEGIES))
+def judging_jobs() -> list[Job]:
+    """Return the jobs on judging targets. Before all of them are done none of their errors is told."""
+    return [Job(target, strategy) for target, strategy in itertools.product(transfer_targets(), STRATEGIES)]
 
 
 def report(log: ResultLog) -> None:
@@ -194,7 +194,7 @@ def main() -> None:
     options = parser.parse_args()
     log = ResultLog(options.results or (JUDGING if options.judging else RESULTS), code_digest())
     if options.command == "report":
-        if options.judging and not has_transfers(log):
+        if options.judging and not all(map(log.get, judging_jobs())):
             parser.error("not all strategies have run on all judging targets")
         report(log)
         return

@@ -46,7 +46,7 @@ def recorded_results(evidence):
 
 def page():
     """The page of the evidence with one space between words, and without the marks of bold and italic type."""
-    text = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "evidence-second.md").read_text(encoding="utf-8")
     return re.sub(r"\*+", "", " ".join(text.split()))
 
 
@@ -59,7 +59,7 @@ def probes_before(evidence, recorded):
 
 def table(header):
     """The cells of each row of the table of the page whose header begins with some text, without code marks."""
-    lines = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / "docs" / "evidence-second.md").read_text(encoding="utf-8").splitlines()
     (start,) = (number for number, line in enumerate(lines) if line.startswith(f"| {header}"))
     rows = itertools.takewhile(lambda line: line.startswith("|"), lines[start + 2 :])
     return [[cell.strip().replace("`", "") for cell in row.strip("|").split("|")] for row in rows]
@@ -295,7 +295,7 @@ def test_the_page_has_the_interaction_of_source_and_method(evidence, recorded):
 
 def test_the_page_has_the_added_jobs(evidence, recorded):
     tables = evidence["study_tables"]
-    text = (ROOT / "docs" / "evidence.md").read_text()
+    text = (ROOT / "docs" / "evidence-second.md").read_text()
     section = text.partition(tables.SECTION[0])[2].partition(tables.SECTION[1])[0]
     assert section.strip() == "\n".join(tables.added_section(recorded.study))
 

@@ -170,11 +170,54 @@ def test_all_baselines_of_the_third_edition_are_compared_on_five_folds(import_be
     assert import_benchmark("evidence.third_jobs").models_design().all_folds
 
 
-@pytest.mark.parametrize("done", [{"choice", "history"}, {"models", "history"}, {"history"}])
-def test_the_answers_of_parts_that_need_another_wait_for_it(import_benchmark, tmp_path, monkeypatch, done):
+@pytest.mark.parametrize(
+    ("done", "answered"),
+    [
+        ({"choice", "history"}, []),
+        ({"models", "history"}, []),
+        ({"choice", "models"}, ["B", "C, first part"]),
+        ({"choice", "models", "history"}, ["A", "B", "C, first part"]),
+        ({"transfer", "methods"}, ["C, second part", "D"]),
+    ],
+)
+def test_a_question_is_answered_when_all_parts_that_it_needs_are_done(
+    import_benchmark, tmp_path, monkeypatch, done, answered
+):
+    module, jobs = import_benchmark("evidence_third"), import_benchmark("evidence.study_jobs")
+    open_job = jobs.Job("all", "vit-fashion", "finetune", "wine", 0, 1e-3)
+    monkeypatch.setattr(module, "part_jobs", lambda name, log: [] if name in done else [open_job])
+    assert list(module.answered(tmp_path)) == answered
+
+
+def test_the_page_has_the_answers_and_costs_of_the_recorded_jobs(import_benchmark, tmp_path):
     module = import_benchmark("evidence_third")
-    monkeypatch.setattr(module, "_is_done", lambda part, logs: part in done)
-    assert list(module.answers(tmp_path)) == list(module.figures(tmp_path)) == []
+    page = module.DOCS / "evidence.md"
+    (tmp_path / page.name).write_text(page.read_text())
+    module.write_answers(module.RESULTS, tmp_path)
+    assert (tmp_path / page.name).read_text() == page.read_text()
+
+
+def test_the_tables_of_an_answer_are_written_below_its_figure(import_benchmark, tmp_path, monkeypatch):
+    module = import_benchmark("evidence_third")
+    table = module.PrintedTable("Errors", ["target", "error"], [["wine", "3.2"]])
+    figure = import_benchmark("matplotlib.figure").Figure
+    question = module.Question(("methods",), lambda logs: [table, table], lambda logs: figure(), "errors", "Errors")
+    monkeypatch.setattr(module, "QUESTIONS", {"D": question, "E": question})
+    monkeypatch.setattr(module, "answered", lambda folder: {"D": {}})
+    marks = [
+        f"<!-- {name}: written by evidence_third.py page -->\nold\n<!-- end of {name} -->"
+        for name in ("costs", "answer D", "answer E")
+    ]
+    (tmp_path / "evidence.md").write_text("\n".join(marks))
+    module.write_answers(tmp_path, tmp_path)
+    text = (tmp_path / "evidence.md").read_text()
+    assert (
+        "page -->\n\n![Errors](errors.png)\n\nErrors:\n\n| target | error |\n|---|---|\n| wine | 3.2 |\n\nErrors:"
+        in text
+    )
+    assert "page -->\n\nNot all of its jobs are done, so there is no answer yet.\n\n<!-- end of answer E" in text
+    assert "old" not in text
+    assert (tmp_path / "errors.png").exists()
 
 
 def test_history_is_called_better_only_with_and_without_texts(import_benchmark, monkeypatch):

@@ -1,4 +1,4 @@
-"""The five figures of docs/evidence.md. Their titles say what the numbers say.
+"""The five figures of docs/evidence-second.md. Their titles say what the numbers say.
 
 Their text is larger than that of modgap's other figures, so that it can be read where the page is 390 pixels wide.
 """

@@ -118,7 +118,7 @@ def model_tables(results: Sequence[Mapping[str, Any]], truth: ResultLog) -> list
 
 
 def write_section(results: Sequence[Mapping[str, Any]], truth: ResultLog, page: Path) -> None:
-    """Write the tables into docs/evidence.md."""
+    """Write the tables into docs/evidence-second.md."""
     lines = []
     for title, heads, rows in model_tables(results, truth):
         lines += [f"{title}:", "", f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]

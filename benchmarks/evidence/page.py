@@ -1,4 +1,4 @@
-"""Sections of docs/evidence.md that are written from results."""
+"""Sections of the pages of the evidence that are written from results."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -53,7 +53,7 @@ MAYBE_SPARED = "vit-fashion"
 PROBE = f"probe_{READ[-1]}"
 OWN_STATISTICS = "probe_own_statistics"
 SECTION = ("<!-- added jobs: written by evidence_study.py page -->", "<!-- end of the added jobs -->")
-"""Lines of docs/evidence.md between which the results of the added jobs are."""
+"""Lines of docs/evidence-second.md between which the results of the added jobs are."""
 LINE = 135
 
 
@@ -373,7 +373,7 @@ def mean_errors(frame: pandas.DataFrame, source: str, column: str = f"error_{REA
 
 
 def added_section(log: ResultLog) -> list[str]:
-    """Return the lines of docs/evidence.md about the added jobs; without a table before all of them are done."""
+    """Return the lines of docs/evidence-second.md about the added jobs; without a table before all of them are done."""
     n_jobs, done = len(added_jobs()), n_added(log)
     if done < n_jobs:
         text = f"{done} of these {n_jobs} jobs are done, and their errors are shown when all of them are."
@@ -433,5 +433,5 @@ def development_error(log: ResultLog, source: str, method: str, rate: float) -> 
 
 
 def write_section(log: ResultLog, page: Path) -> None:
-    """Write the results of the added jobs into docs/evidence.md."""
+    """Write the results of the added jobs into docs/evidence-second.md."""
     replace_section(page, SECTION, added_section(log))

@@ -55,7 +55,7 @@ FINDINGS = {
     "help_told": 61,
     "help_always": 60,
 }
-"""Numbers of modgap's benchmark of rankings (docs/evidence.md), which `tests/test_evidence_page.py` recomputes.
+"""Numbers of modgap's benchmark of rankings (docs/evidence-second.md), which `tests/test_evidence_page.py` recomputes.
 
 The numbers from `constant` to `random_choice` are mean regrets on the test targets: error of the chosen source minus
 the lowest error, in points of percent. The source is always the one with the lowest mean error on other targets, the

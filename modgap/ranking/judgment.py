@@ -163,8 +163,8 @@ def help_of(checks: Mapping[str, Check]) -> str:
     """Return whether transfer helps. The worst of the controls and baselines decides.
 
     A baseline that is significantly better than every source decides it. After a short fine-tuning, the errors of the
-    control and of the best baseline decide alone: scores hardly tell whether pretraining helps (docs/evidence.md). If
-    the control could not be fine-tuned, the scores decide.
+    control and of the best baseline decide alone: scores hardly tell whether pretraining helps
+    (docs/evidence-second.md). If the control could not be fine-tuned, the scores decide.
 
     Args:
         checks: The checks by their names.

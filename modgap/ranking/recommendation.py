@@ -64,7 +64,7 @@ HELP_LABELS = {
     NOT_TESTED: ("Not tested", INFO),
     NO: ("No", FAIL),
 }
-"""Label and status of each answer by scores, which hardly tell whether pretraining helps (docs/evidence.md)."""
+"""Label and status of each answer by scores, which hardly tell whether pretraining helps (docs/evidence-second.md)."""
 FINE_TUNED_LABELS = {**HELP_LABELS, LIKELY: ("Shown", PASS), DOUBTFUL: ("Not shown", WARN)}
 """Label and status of each answer after a short fine-tuning of the source and its control."""
 RECORD_TOLD = 85
@@ -122,7 +122,7 @@ HEADLINES = (
 )
 """The headlines, of which the first that applies is taken.
 
-Scores do not choose reliably (docs/evidence.md), so that only a short fine-tuning says to transfer or not to.
+Scores do not choose reliably (docs/evidence-second.md), so that only a short fine-tuning says to transfer or not to.
 """
 
 

@@ -78,7 +78,7 @@ def history_folder() -> Path:
 
 
 def shipped_history() -> History:
-    """Return the history that ships with modgap: ten sources on 24 targets (docs/evidence.md)."""
+    """Return the history that ships with modgap: ten sources on 24 targets (docs/evidence-second.md)."""
     return read_history(SHIPPED)
 
 

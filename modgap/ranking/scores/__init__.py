@@ -16,8 +16,8 @@ DEFAULT_RANKING_SCORES = {CLASSIFICATION: "transrate", MULTI_LABEL: "discrepancy
 """The score that sources are ranked by if --by is not given, for each task.
 
 For classification it is the score that the development targets of docs/protocol-second.md chose. On the test targets
-neither it nor any other score is shown to choose better than always naming the same good source (docs/evidence.md). The
-benchmark has no targets of other tasks.
+neither it nor any other score is shown to choose better than always naming the same good source
+(docs/evidence-second.md). The benchmark has no targets of other tasks.
 """
 
 _rate = partial(Score, unit="error rate", reference="", higher_is_better=False, bounds=ERROR_RATE)
@@ -50,7 +50,7 @@ def default_scores() -> list[str]:
     """Return the names of the scores that are computed when none are named.
 
     They are scores of each kind, with the error of a linear probe among them. No evidence supports this choice:
-    no score is shown to be better than always naming the same good source (docs/evidence.md).
+    no score is shown to be better than always naming the same good source (docs/evidence-second.md).
     """
     return [score.name for score in map(get_score, score_names()) if score.default]
 
