@@ -25,17 +25,27 @@ import functools
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evidence import model_jobs, third_choice, third_figures, third_methods, third_models, third_ratios
+import pandas as pd
+from evidence import (
+    model_jobs,
+    third_choice,
+    third_figures,
+    third_methods,
+    third_models,
+    third_ratios,
+    third_sensitivity,
+)
 from evidence.page import replace_section
 from evidence.repeats import repeat_jobs
 from evidence.replay_tables import PrintedTable
 from evidence.running import refuse_absent, run_jobs
 from evidence.selection import Table
+from evidence.study_jobs import SURROGATES
 from evidence.third_jobs import (
     choice_pairs,
     code_digest,
@@ -69,11 +79,13 @@ class Part:
         jobs: Function of the log that returns the jobs that are known; more of them may follow from results.
         work: Function that does a job and appends its result to the log.
         label: Name of the attribute of a job by which costs are shown.
+        read: Names of targets that jobs read beside their own.
     """
 
     jobs: Callable[[ResultLog], Iterable[Any]]
     work: Callable[[Any, ResultLog], dict[str, Any]]
     label: str
+    read: Collection[str] = ()
 
 
 PARTS = {
@@ -82,7 +94,9 @@ PARTS = {
     "models": Part(
         lambda _: model_jobs.jobs(models_design()), functools.partial(model_jobs.work, design=models_design()), "part"
     ),
-    "methods": Part(third_methods.method_jobs, third_methods.work, "method"),
+    "methods": Part(
+        third_methods.method_jobs, third_methods.work, "method", {surrogate for surrogate, _ in SURROGATES.values()}
+    ),
 }
 
 PLANNED = {"history": 1.4, "choice": 8.0, "models": 7.0, "methods": 9.0, "transfer": 13.0}
@@ -114,7 +128,7 @@ def run(part: Part, log: ResultLog, workers: int) -> None:
     """
     began, failed = time.perf_counter(), list[Any]()
     while waiting := [job for job in part.jobs(log) if log.get(job) is None and job not in failed]:
-        refuse_absent(job.target for job in waiting)
+        refuse_absent([*part.read, *(job.target for job in waiting)])
         failed += run_jobs(waiting, part.work, log, workers, began)
     if failed:
         raise SystemExit(f"{count(len(failed), 'job')} ended with an error, and will run again.")
@@ -148,7 +162,7 @@ def _choice_answers(logs: Logs) -> list[PrintedTable]:
     table = _choice_table(logs)
     regrets = third_choice.judged_regrets(table)
     return [
-        third_choice.choice_answer(regrets, "all sources"),
+        third_choice.choice_answer(regrets, "all sources", table.seconds),
         third_choice.choice_answer(third_choice.of_constant(regrets, table), "all sources, without texts"),
         third_choice.choice_answer(third_choice.judged_pool_regrets(table), "five sources, the mean over pools"),
     ]
@@ -175,17 +189,27 @@ def _baseline_figure(logs: Logs) -> Figure:
 
 def _model_answers(logs: Logs) -> list[PrintedTable]:
     results = logs["models"].results()
+    table = _choice_table(logs)
     return [
         third_models.model_answer(results, logs["choice"]),
         third_models.model_answer(results, logs["choice"], with_constant=False),
+        third_sensitivity.fine_tuned_answer(table, results, logs["choice"]),
+        third_sensitivity.sensitivity_answer(table, results, logs["choice"]),
     ]
+
+
+def _transfer_answers(logs: Logs) -> list[PrintedTable]:
+    results = logs["transfer"].results()
+    seconds = pd.DataFrame([{**result["job"], **result} for result in results]).groupby("strategy")["seconds"].mean()
+    return [third_models.transfer_answer(errors_frame(results), seconds)]
 
 
 def _method_answers(logs: Logs) -> list[PrintedTable]:
     frame = third_ratios.runs_frame(logs["methods"])
     return [
-        third_ratios.method_answer(frame),
+        third_ratios.method_answer(frame, third_ratios.probe_errors(logs["models"].results())),
         third_ratios.source_answer(frame),
+        third_ratios.stability_answer(frame),
         third_ratios.method_answer(third_ratios.runs_frame(logs["methods"], with_half=False)),
     ]
 
@@ -205,16 +229,16 @@ QUESTIONS = {
         "evidence-baselines",
         "Error of the best probe minus that of the best baseline, by kind of target",
     ),
-    "C, first part": Question(("choice", "models"), _model_answers),
+    "C, first part": Question(("history", "choice", "models"), _model_answers),
     "C, second part": Question(
         ("transfer",),
-        lambda logs: [third_models.transfer_answer(errors_frame(logs["transfer"].results()))],
+        _transfer_answers,
         lambda logs: third_figures.transfer_figure(errors_frame(logs["transfer"].results())),
         "evidence-transfers",
         "Regret of whole transfers and of single strategies",
     ),
     "D": Question(
-        ("methods",),
+        ("models", "methods"),
         _method_answers,
         lambda logs: third_figures.method_figure(third_ratios.runs_frame(logs["methods"])),
         "evidence-methods",

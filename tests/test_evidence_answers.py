@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -66,6 +67,19 @@ def test_regrets_are_those_of_the_errors_after_the_whole_training(choice, logged
     mean = np.mean(100 * (first - 0.05))
     assert rows[choice.CONSTANT][1].startswith(f"{mean:.1f} [")
     assert rows[choice.HISTORY.format(choice.SHORT)][2].startswith(f"-{mean:.1f} [")
+
+
+def test_the_seconds_are_those_of_the_pilots_of_all_sources(choice, logged):
+    table = choice.error_table([logged], (), JUDGING)
+    # 16 sources on three targets and one on the fourth, of one second each at every rate.
+    assert table.seconds == {
+        choice.SHORT: pytest.approx(0.3 * (3 * 16 + 1) / 4),
+        choice.BEST_PILOT: pytest.approx(3 * (3 * 16 + 1) / 4),
+    }
+    answer = choice.choice_answer(choice.judged_regrets(table), "all sources", {choice.SHORT: 3.7})
+    seconds = {row[0]: row[-1] for row in answer.rows}
+    assert seconds[choice.HISTORY.format(choice.SHORT)] == seconds[choice.SHORT] == "4"
+    assert seconds[choice.CONSTANT] == ""
 
 
 def test_no_judging_target_tells_the_constant_answer_or_the_history(choice, logged):
@@ -144,12 +158,13 @@ def test_a_regret_is_the_error_minus_the_lowest_of_all_strategies(models):
     errors = pd.DataFrame(
         {models.TRANSFER: [10.0, 20.0, 7.0], "scratch": [12.0, 15.0, 8.0], "probe": [10.0, 30.0, None]}, ["a", "b", "c"]
     )
-    answer = models.transfer_answer(errors)
+    answer = models.transfer_answer(errors, {models.TRANSFER: 600.4, "scratch": 3.0, "probe": 2.0})
     assert "on 2 judging targets" in answer.title
     rows = {row[0]: row for row in answer.rows}
-    assert [rows["scratch"][1], rows["scratch"][3]] == ["13.5", "2.0"]
-    assert rows["scratch"][4].startswith("1.5 [")
-    assert rows[models.TRANSFER][2].startswith("2.5 [")
+    assert [rows["scratch"][2], rows["scratch"][4]] == ["13.5", "2.0"]
+    assert rows["scratch"][5].startswith("1.5 [")
+    assert rows[models.TRANSFER][1] == "600"
+    assert rows[models.TRANSFER][3].startswith("2.5 [")
 
 
 @pytest.mark.parametrize(
@@ -202,12 +217,24 @@ def test_ratios_are_those_of_the_runs_at_the_chosen_rates(import_benchmark, tmp_
     frame = ratios.runs_frame(log)
     assert len(frame) == 4 * 2 * len(ratios.METHODS) * ratios.SEEDS
     assert ratios.edge_share(frame) == pytest.approx(1 / len(ratios.METHODS))
-    answer = ratios.method_answer(frame)
-    assert "11% of the rates lie at an edge" in answer.title
+    probes = [model_result(target, "probe", source, 0.1, 7.0 + number) for target in targets
+              for number, source in enumerate(("efficientnet-lite0", "vit-fashion"))]  # fmt: skip
+    answer = ratios.method_answer(frame, ratios.probe_errors(probes))
+    assert answer.rows[-1][:3] == ["`linear-probe`", "7.0", "8.0"]
+    assert f"{1 / len(ratios.METHODS):.0%} of the rates lie at an edge" in answer.title
     rows = {row[0]: row for row in answer.rows}
     assert rows["`finetune`"][5].startswith("0.50 [") or rows["`finetune`"][5].startswith("0.49 [")
     assert float(rows["`scratch`"][3].split()[0]) == pytest.approx(2, abs=0.03)
     assert float(rows["`scratch`"][4]) < 0.01
+    frame.loc[frame.target == "t0", "tested"] = 99
+    frame.loc[(frame.target == "t0") & (frame.method == "mona"), "log_error"] += np.log(16)
+    stability = {row[0]: row[1] for row in ratios.stability_answer(frame).rows}
+    assert float(stability["as planned (4 targets)"].split()[0]) == pytest.approx(1, abs=0.03)
+    assert float(stability["at least 100 test samples (3 targets)"].split()[0]) == pytest.approx(0.5, abs=0.03)
+    lowest, highest = map(float, stability["one target left out"].split(" to "))
+    assert lowest == pytest.approx(0.5, abs=0.03)
+    assert highest == pytest.approx(0.5 * 16 ** (1 / 3), abs=0.05)
+    frame = ratios.runs_frame(log)
     of_sources = {row[0]: row for row in ratios.source_answer(frame).rows}
     assert float(of_sources["`emb`"][1].split()[0]) == pytest.approx(0.5, abs=0.02)
     assert float(of_sources["`emb`"][3].split()[0]) == pytest.approx(1, abs=0.04)
@@ -227,6 +254,59 @@ def test_one_wrong_sample_of_few_does_not_decide(import_benchmark, tmp_path, mon
     smoothed, floored = (ratios.runs_frame(log, with_half=with_half)["log_error"] for with_half in (True, False))
     assert np.exp(smoothed).tolist() == pytest.approx([100 * 0.5 / 41, 100 * 1.5 / 41, 100 * 2.5 / 41])
     assert np.exp(floored).tolist() == pytest.approx([0.1, 2.5, 5.0])
+
+
+def test_the_sensitivity_table_has_the_means_of_other_weights_and_choices(
+    choice, logged, import_benchmark, monkeypatch
+):
+    sensitivity, models = import_benchmark("evidence.third_sensitivity"), import_benchmark("evidence.third_models")
+    kinds = dict(zip(JUDGING, ("image", "image", "table", "table"), strict=True))
+    packages = dict(zip(JUDGING, "pqqq", strict=True))
+    monkeypatch.setattr(models, "judging_targets", lambda: kinds)
+    monkeypatch.setattr(sensitivity, "judging_targets", lambda: kinds)
+    monkeypatch.setattr(sensitivity, "DOUBTFUL", ("new-1",))
+    artifacts = {name: SimpleNamespace(manifest=SimpleNamespace(artifact=SimpleNamespace(name=package)))
+                 for name, package in packages.items()}  # fmt: skip
+    monkeypatch.setattr(sensitivity, "open_target", artifacts.get)
+    table = choice.error_table([logged], (), JUDGING)
+    gains = sensitivity.gain_of_history(table)
+    assert list(gains.index) == JUDGING[:3]
+    probes, baselines = [10.0, 12.0, 11.0, 19.0], [14.0, 15.0, 19.0, 21.0]
+    results = [
+        model_result(target, part, f"{part}-1", 0.1, error)
+        for part, errors in (("probe", probes), ("baseline", baselines))
+        for target, error in zip(JUDGING, errors, strict=True)
+    ]
+    # A second probe is as good by cross-validation on the first target alone.
+    results += [model_result("new-1", "probe", "probe-2", 0.1, 20.0), model_result("new-2", "probe", "probe-2", 0.2, 0)]
+    answer = sensitivity.sensitivity_answer(table, results, logged)
+    rows = {row[0]: row[1:] for row in answer.rows}
+
+    def text(values):
+        low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
+        return f"{np.mean(values):.1f} [{low:.1f}, {high:.1f}] ({len(values)})"
+
+    of_a = gains.tolist()
+    assert rows["as planned"][:2] == [text(of_a), text([-4, -3, -8, -2])]
+    assert rows["one mean for each kind"][:2] == [text([np.mean(of_a[:2]), of_a[2]]), text([-3.5, -5])]
+    assert rows["one mean for each package"][:2] == [text([of_a[0], np.mean(of_a[1:])]), text([-4, -13 / 3])]
+    assert rows["without doubtful targets"][:2] == [text(of_a[1:]), text([-3, -8, -2])]
+    assert rows["mean over equal cross-validated errors"][1] == text([1, -3, -8, -2])
+    assert rows["one target left out"][1] == "-5.0 to -3.0"
+    others = table.of(np.delete(np.arange(16), table.models.index(sensitivity.CONSTANT_SOURCE)))
+    assert rows[f"without {sensitivity.CONSTANT_SOURCE}"] == [
+        text(sensitivity.gain_of_history(others).tolist()),
+        "",
+        "",
+    ]
+    tuned = [models.constant_error(logged, target) for target in JUDGING[:3]]
+    assert rows["as planned"][2] == text(np.array(probes[:3]) - tuned)
+    # The highest rate is the best everywhere.
+    assert rows["rate of fine-tuning not at an edge"] == ["", "", ""]
+    beside = sensitivity.fine_tuned_answer(table, results, logged)
+    assert "100% of the rates of all sources" in beside.title
+    best = 100 * np.nanmin(table.errors[:, -4:], axis=0)
+    assert beside.rows[-1][1:] == [text(best - baselines), f"{(best < baselines).sum()} of 4"]
 
 
 def test_earlier_targets_are_judged_as_if_they_were_new(choice, logged):

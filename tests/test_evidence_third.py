@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 from sklearn.metrics import average_precision_score, label_ranking_average_precision_score
 
-from modgap.errors import InputError
+from modgap.errors import InputError, UsageError
 from modgap.targets.output import Output
 from tests.figure_checks import intervals
 
@@ -124,7 +124,10 @@ def test_no_job_runs_while_data_of_a_target_is_absent(import_benchmark, third, t
     log = module.ResultLog(tmp_path / "lines.jsonl")
     with pytest.raises(SystemExit, match="no data of no-such-data"):
         module.run(module.Part(lambda _: jobs, jobs_module.work, "source"), log, workers=1)
+    with pytest.raises(SystemExit, match="no data of no-surrogate"):
+        module.run(module.Part(lambda _: jobs[:1], jobs_module.work, "source", ["no-surrogate"]), log, workers=1)
     assert log.results() == []
+    assert module.PARTS["methods"].read == {"fashion-mnist"}
 
 
 def test_an_unexpected_error_ends_one_job_alone_and_leaves_it_for_the_next_run(import_benchmark, third, tmp_path):
@@ -145,8 +148,10 @@ def test_an_unexpected_error_ends_one_job_alone_and_leaves_it_for_the_next_run(i
 def test_a_method_that_cannot_be_trained_has_the_largest_error_and_its_reason(import_benchmark, tmp_path, monkeypatch):
     methods, logs = import_benchmark("evidence.third_methods"), import_benchmark("result_log")
 
+    errors = [UsageError("Optimal transport needs the package POT."), InputError("The features contain NaN.")]
+
     def fail(*_):
-        raise InputError("The features contain NaN.")
+        raise errors.pop()
 
     monkeypatch.setattr(methods, "train_in_memory", fail)
     monkeypatch.setattr(methods, "open_source", lambda _: SimpleNamespace(load=lambda *_args, **_options: None))
@@ -154,6 +159,9 @@ def test_a_method_that_cannot_be_trained_has_the_largest_error_and_its_reason(im
     job = import_benchmark("evidence.study_jobs").Job("half", "vit-fashion", "orca", "wine", 0, 1e-2)
     result = methods.work(job, logs.ResultLog(tmp_path / "log.jsonl"))
     assert (result["error"], result["reason"]) == (100.0, "The features contain NaN.")
+    # A package that is absent says nothing of the method.
+    with pytest.raises(UsageError, match="POT"):
+        methods.work(job, logs.ResultLog(tmp_path / "log.jsonl"))
 
 
 def test_all_baselines_of_the_third_edition_are_compared_on_five_folds(import_benchmark, tmp_path, monkeypatch):
@@ -175,9 +183,10 @@ def test_all_baselines_of_the_third_edition_are_compared_on_five_folds(import_be
     [
         ({"choice", "history"}, []),
         ({"models", "history"}, []),
-        ({"choice", "models"}, ["B", "C, first part"]),
+        ({"choice", "models"}, ["B"]),
         ({"choice", "models", "history"}, ["A", "B", "C, first part"]),
-        ({"transfer", "methods"}, ["C, second part", "D"]),
+        ({"transfer", "methods"}, ["C, second part"]),
+        ({"models", "methods"}, ["D"]),
     ],
 )
 def test_a_question_is_answered_when_all_parts_that_it_needs_are_done(

@@ -71,21 +71,29 @@ def chosen_errors(results: Sequence[Mapping[str, Any]], size: int) -> dict[str, 
 
 def chosen_models(results: Sequence[Mapping[str, Any]], size: int) -> dict[str, dict[str, Mapping[str, Any]]]:
     """Return the results of the models that cross-validation chooses, by target and name of the choice."""
+    return {
+        target: {name: models[0] for name, models in of_parts.items()}
+        for target, of_parts in best_models(results, size).items()
+    }
+
+
+def best_models(results: Sequence[Mapping[str, Any]], size: int) -> dict[str, dict[str, list[Mapping[str, Any]]]]:
+    """Return the results with the lowest cross-validated error, several if it is equal, by target and choice."""
     fitted: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
         if str(size) in result["errors"]:
             fitted.setdefault(result["job"]["target"], []).append(result)
-    chosen: dict[str, dict[str, Mapping[str, Any]]] = {}
+    best: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     for target, models in fitted.items():
-        of_parts = {name: _chosen(models, parts, str(size)) for name, parts in PARTS.items()}
-        chosen[target] = {name: model for name, model in of_parts.items() if model is not None}
-    return chosen
+        of_parts = {name: _best(models, parts, str(size)) for name, parts in PARTS.items()}
+        best[target] = {name: equal for name, equal in of_parts.items() if equal}
+    return best
 
 
-def _chosen(models: Sequence[Mapping[str, Any]], parts: Sequence[str], size: str) -> Mapping[str, Any] | None:
-    """Return the first of the models with the lowest cross-validated error; None without models."""
+def _best(models: Sequence[Mapping[str, Any]], parts: Sequence[str], size: str) -> list[Mapping[str, Any]]:
     compared = [model for model in models if model["job"]["part"] in parts and model["validated"][size] is not None]
-    return min(compared, key=lambda model: model["validated"][size], default=None)
+    lowest = min((model["validated"][size] for model in compared), default=None)
+    return [model for model in compared if model["validated"][size] == lowest]
 
 
 def fine_tuning_error(truth: ResultLog, target: str) -> float | None:
@@ -113,7 +121,7 @@ def model_tables(results: Sequence[Mapping[str, Any]], truth: ResultLog) -> list
             error = fine_tuning_error(truth, target) if size == SIZES[0] and kinds[target] != VALUES else None
             of_models |= {} if error is None else {FINE_TUNING: error}
         groups = list(_by_kind(kinds, errors))
-        tables += [_means(groups, errors, size), _best(groups, errors, size), _comparisons(groups, errors, size)]
+        tables += [_means(groups, errors, size), _counts(groups, errors, size), _comparisons(groups, errors, size)]
     return tables
 
 
@@ -149,7 +157,7 @@ def _means(groups: Groups, errors: Errors, size: int) -> ModelTable:
     return ModelTable(title, ["kind", "targets", *columns], rows)
 
 
-def _best(groups: Groups, errors: Errors, size: int) -> ModelTable:
+def _counts(groups: Groups, errors: Errors, size: int) -> ModelTable:
     """Return on how many targets each kind of model is best, alone or tied, of those that have all of them."""
     columns = [name for name in COMPARED if any(name in of_models for of_models in errors.values())]
     rows = []

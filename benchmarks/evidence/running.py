@@ -24,7 +24,7 @@ def refuse_absent(targets: Iterable[str]) -> None:
 def run_jobs(
     waiting: Sequence[Any], work: Callable[[Any, ResultLog], dict], log: ResultLog, workers: int, began: float
 ) -> list[Any]:
-    """Run jobs, each of which appends its result to the log, and print its error after the last epoch.
+    """Run jobs, each of which appends its result to the log, and print their seconds, but no result.
 
     An error that a job does not expect ends this job alone.
 
@@ -46,9 +46,7 @@ def run_jobs(
             print(f"{job.name}: {type(result).__name__}: {result}", flush=True)
             continue
         minutes = (time.perf_counter() - began) / 60
-        errors = list(result.get("errors", {}).values())
-        error = f" error {errors[-1]:.1f} %," if errors else ""
-        print(f"{job.name}:{error} {result['seconds']} s, {minutes:.1f} min so far", flush=True)
+        print(f"{job.name}: {result['seconds']} s, {minutes:.1f} min so far", flush=True)
     return failed
 
 

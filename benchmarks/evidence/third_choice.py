@@ -39,10 +39,12 @@ def error_table(
         targets: Names of the judging targets; None for all.
     """
     sources = list(SOURCES)
-    every = [*EARLIER, *(judging_targets() if targets is None else targets)]
+    judging = list(judging_targets() if targets is None else targets)
+    every = [*EARLIER, *judging]
     shape = (len(sources), len(every))
     pilots = np.full((len(EPOCHS) + 1, *shape), np.nan)
     errors, held_out = pilots[0].copy(), pilots[0].copy()
+    seconds = {name: np.zeros(len(every)) for name in STAGES}
     for cell in np.ndindex(shape):
         source, target = sources[cell[0]], every[cell[1]]
         halves = {rate: _result(logs, Training(HALF, source, target, 0, rate)) for rate in RATES}
@@ -56,6 +58,8 @@ def error_table(
         pilots[(slice(len(EPOCHS)), *cell)] = [middle["errors"][str(epoch)] / 100 for epoch in EPOCHS]
         pilots[(-1, *cell)] = last_error(halves[rate]) / 100
         held_out[cell] = middle["samples"]["test"]
+        seconds[SHORT][cell[1]] += middle["seconds"] * EPOCHS[1] / EPOCHS[-1]
+        seconds[BEST_PILOT][cell[1]] += sum(half["seconds"] for half in halves.values())
     names = (*PILOTS, BEST_PILOT)
     # The same samples judge all sources.
     judged = np.array([next(iter(column[np.isfinite(column)]), np.nan) for column in held_out.T])
@@ -68,6 +72,7 @@ def error_table(
         dict.fromkeys(names, judged),
         scores={PROBE: _probe_scores(probes, sources, every)},
         stages=STAGES,
+        seconds={name: float(of_targets[-len(judging) :].mean()) for name, of_targets in seconds.items()},
     )
 
 
@@ -172,22 +177,28 @@ def earlier_regrets(table: Table) -> dict[str, np.ndarray]:
     return regrets
 
 
-def choice_answer(regrets: Mapping[str, np.ndarray], among: str) -> PrintedTable:
+def choice_answer(
+    regrets: Mapping[str, np.ndarray], among: str, seconds: Mapping[str, float] | None = None
+) -> PrintedTable:
     """Return the regrets with their intervals, and their differences to the constant answer and to the pilots alone.
 
     Args:
         regrets: Regrets by way to choose, (n,).
         among: The sources to choose from, in words.
+        seconds: Mean seconds that the pilots of all sources take on a target, on one core; None to leave them out.
     """
     rows = []
     has_choice = np.isfinite(regrets[CONSTANT])
     regrets = {name: values[has_choice] for name, values in regrets.items()}
     for name, values in regrets.items():
         pairs = [other for other in (CONSTANT, SHORT) if other != name]
-        cells = {other: _difference(values - regrets[other]) for other in pairs}
-        rows.append([name, _interval(values), cells.get(CONSTANT, ""), cells.get(SHORT, "")])
+        differences = {other: _difference(values - regrets[other]) for other in pairs}
+        spent = next((f"{of_pilot:.0f}" for stage, of_pilot in (seconds or {}).items() if stage in name), "")
+        cells = [_interval(values), *(differences.get(other, "") for other in (CONSTANT, SHORT))]
+        rows.append([name, *cells, *([] if seconds is None else [spent])])
     title = f"Mean regret in points on {has_choice.sum()} judging targets, among {among}"
-    return PrintedTable(title, ["way to choose", "regret [95 %]", f"minus {CONSTANT} [95 %]", f"minus {SHORT}"], rows)
+    heads = ["way to choose", "regret [95 %]", f"minus {CONSTANT} [95 %]", f"minus {SHORT}"]
+    return PrintedTable(title, [*heads, *([] if seconds is None else ["seconds"])], rows)
 
 
 def _interval(values: np.ndarray) -> str:

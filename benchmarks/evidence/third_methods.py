@@ -11,14 +11,14 @@ from result_log import ResultLog
 from evidence.study_jobs import SOURCES, Job
 from evidence.study_work import train_request
 from evidence.third_jobs import method_targets
-from modgap.errors import InputError
+from modgap.errors import InputError, UsageError
 from modgap.ranking.history.measure import ALL, FAILED, HALF, read_labeled
 from modgap.ranking.source_patterns import split_input_size
 from modgap.sources import open_source
 from modgap.training.pilot import labeled_halves
 from modgap.training.train import train_in_memory
 
-METHODS = ("scratch", "finetune", "lp-ft", "lora", "emb", "orca", "mona", "l2-sp", "pare")
+METHODS = ("scratch", "finetune", "lp-ft", "lora", "emb", "orca", "mona", "l2-sp", "pare", "finetune++")
 RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 SEEDS = 3
 
@@ -50,6 +50,9 @@ def work(job: Job, log: ResultLog) -> dict[str, Any]:
     """Do a training on one thread, append its error in percent after the last epoch, and return its record.
 
     A training that cannot be done, such as one whose loss becomes infinite, has an error of 100 %, and its reason.
+
+    Raises:
+        UsageError: If a package or data that a method needs is absent, which says nothing of the method.
     """
     torch.set_num_threads(1)
     began = time.perf_counter()
@@ -70,6 +73,8 @@ def work(job: Job, log: ResultLog) -> dict[str, Any]:
             (max(job.epochs.values()),),
             lambda _epoch, model, evaluator: errors.append(evaluator.error(model, data.test)),
         )
+    except UsageError:
+        raise
     except InputError as error:
         errors, reason = [FAILED], {"reason": str(error)}
     samples = {"train": len(data.train), "test": len(data.test)}

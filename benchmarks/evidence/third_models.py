@@ -64,10 +64,15 @@ def in_order(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def constant_error(choices: ResultLog, target: str) -> float | None:
     """Return the test error in percent of the constant source after fine-tuning; None if it cannot read the target."""
-    halves = {rate: choices.get(Training(HALF, CONSTANT, target, 0, rate)) for rate in RATES}
-    rate = best_rate({rate: last_error(half) for rate, half in halves.items() if half and "errors" in half})
+    rate = rate_of(CONSTANT, choices, target)
     whole = None if rate is None else choices.get(Training(ALL, CONSTANT, target, 0, rate))
     return last_error(whole) if whole else None
+
+
+def rate_of(source: str, choices: ResultLog, target: str) -> float | None:
+    """Return the rate that a source chose on one half of the labeled samples; None if it cannot read the target."""
+    halves = {rate: choices.get(Training(HALF, source, target, 0, rate)) for rate in RATES}
+    return best_rate({rate: last_error(half) for rate, half in halves.items() if half and "errors" in half})
 
 
 def baseline_answer(results: Sequence[Mapping[str, Any]], choices: ResultLog) -> PrintedTable:
@@ -151,12 +156,13 @@ def model_answer(
     return PrintedTable(title, heads, rows)
 
 
-def transfer_answer(errors: pd.DataFrame) -> PrintedTable:
+def transfer_answer(errors: pd.DataFrame, seconds: Mapping[str, float]) -> PrintedTable:
     """Return the regret of each strategy, and how far whole transfers are from it (question C, second part).
 
     Args:
         errors: Test errors in percent, a row for each target and a column for each strategy; only targets on which all
             strategies have one count.
+        seconds: Mean seconds of each strategy, on two cores.
     """
     complete = errors.dropna()
     regrets = complete.sub(complete.min(axis=1), axis=0)
@@ -164,9 +170,9 @@ def transfer_answer(errors: pd.DataFrame) -> PrintedTable:
     for name in complete:
         values = regrets[name].to_numpy()
         difference = (complete[TRANSFER] - complete[name]).to_numpy()
-        cells = [f"{complete[name].mean():.1f}", _interval(values), f"{values.max():.1f}"]
+        cells = [f"{seconds[name]:.0f}", f"{complete[name].mean():.1f}", _interval(values), f"{values.max():.1f}"]
         rows.append([str(name), *cells, "" if name == TRANSFER else _interval(difference)])
-    heads = ["strategy", "error", "regret [95 %]", "largest", f"{TRANSFER}, minus it [95 %]"]
+    heads = ["strategy", "seconds", "error", "regret [95 %]", "largest", f"{TRANSFER}, minus it [95 %]"]
     return PrintedTable(f"Mean test errors and regrets on {len(complete)} judging targets", heads, rows)
 
 

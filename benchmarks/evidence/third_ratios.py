@@ -1,6 +1,8 @@
 """Question D of the third edition: methods with a learning rate of their own for each source and target."""
 
 import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,17 +12,21 @@ from statsmodels.stats.multitest import multipletests
 from evidence.ratios import Ratio, error_ratios, interaction_p_value, interaction_ratios, mixed_model_of_sources
 from evidence.replay_tables import PrintedTable
 from evidence.study_jobs import SOURCES, Job
+from evidence.third_choice import LABELED
 from evidence.third_jobs import method_targets
 from evidence.third_methods import METHODS, RATES, SEEDS, chosen_rate
 from modgap.ranking.history.measure import ALL, HALF
+from modgap.ranking.source_patterns import split_input_size
 
 MONA, FINE_TUNED, FIRST_STAGE = "mona", "finetune", "emb"
 LOWEST = 0.1
 """Error in percent that a lower one counts as, in the analysis with which the main one is compared."""
+MANY = 100
+"""Number of test samples from which on one wrong sample more or less changes a ratio little."""
 
 
 def runs_frame(log: ResultLog, *, with_half: bool = True) -> pd.DataFrame:
-    """Return the runs on all labeled samples: `source`, `method`, `target`, `seed`, `rate`, `error` and `log_error`.
+    """Return the runs on all labeled samples, with the number of tested samples, the error and its logarithm.
 
     Args:
         log: Results of the jobs.
@@ -36,8 +42,8 @@ def runs_frame(log: ResultLog, *, with_half: bool = True) -> pd.DataFrame:
                 positive = max(error, LOWEST)
                 if with_half:
                     positive = 100 * (error / 100 * n_tested + 0.5) / (n_tested + 1)
-                rows.append((source, method, target, seed, rate, error, np.log(positive)))
-    return pd.DataFrame(rows, columns=["source", "method", "target", "seed", "rate", "error", "log_error"])
+                rows.append((source, method, target, seed, rate, n_tested, error, np.log(positive)))
+    return pd.DataFrame(rows, columns=["source", "method", "target", "seed", "rate", "tested", "error", "log_error"])
 
 
 def edge_share(frame: pd.DataFrame) -> float:
@@ -46,8 +52,26 @@ def edge_share(frame: pd.DataFrame) -> float:
     return float(rates.isin([min(RATES), max(RATES)]).mean())
 
 
-def method_answer(frame: pd.DataFrame) -> PrintedTable:
-    """Return the error of each method, its ratio to fine-tuning, and the ratio of MoNA's error to it."""
+def probe_errors(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return the mean test error of the linear probe of each source on the targets of the methods, in percent.
+
+    Args:
+        results: Results of question B, whose probes are fitted to the same samples and tested on at most 1,000.
+    """
+    errors = {(one["job"]["model"], one["job"]["target"]): one["errors"] for one in results if one["errors"]}
+    return {
+        source: float(np.mean([errors[split_input_size(source)[0], target][LABELED] for target in method_targets()]))
+        for source in SOURCES
+    }
+
+
+def method_answer(frame: pd.DataFrame, probes: Mapping[str, float] | None = None) -> PrintedTable:
+    """Return the error of each method, its ratio to fine-tuning, and the ratio of MoNA's error to it.
+
+    Args:
+        frame: Result of `runs_frame`.
+        probes: Result of `probe_errors`, for a row of them; None for none.
+    """
     others = [name for name in METHODS if name in set(frame.method) and name != MONA]
     of_mona = error_ratios(frame, MONA, others)
     over_finetune = {name: error_ratios(frame, name, [FINE_TUNED])[FINE_TUNED] for name in others}
@@ -59,6 +83,8 @@ def method_answer(frame: pd.DataFrame) -> PrintedTable:
         has_ratio = name not in (FINE_TUNED, MONA)
         cells += [over_finetune[name].text, f"{corrected[name]:.3f}"] if has_ratio else ["", ""]
         rows.append([f"`{name}`", *cells, of_mona[name].text if name != MONA else ""])
+    if probes:
+        rows.append(["`linear-probe`", *(f"{probes[source]:.1f}" for source in SOURCES), "", "", ""])
     heads = ["method", *(f"error, `{source}`" for source in SOURCES)]
     heads += [f"over `{FINE_TUNED}` [95 %]", "p (Holm)", f"`{MONA}` over it [95 %]"]
     edges = f"{edge_share(frame):.0%} of the rates lie at an edge of the grid"
@@ -77,6 +103,24 @@ def source_answer(frame: pd.DataFrame) -> PrintedTable:
     ]
     heads = [f"`{MONA}` over", *(f"`{source}`, mixed model" for source in SOURCES), "first over second", "in the model"]
     return PrintedTable(f"Source by method: p = {interaction_p_value(frame):.3f}", heads, rows)
+
+
+def stability_answer(frame: pd.DataFrame) -> PrintedTable:
+    """Return the two primary ratios again without targets of few test samples, and without each target in turn."""
+    targets = list(dict.fromkeys(frame.target))
+    others = [FINE_TUNED, FIRST_STAGE]
+    parts = {"as planned": frame, f"at least {MANY} test samples": frame[frame.tested >= MANY]}
+    rows = [
+        [f"{name} ({part.target.nunique()} targets)", *(error_ratios(part, MONA, others)[one].text for one in others)]
+        for name, part in parts.items()
+        if part.target.nunique() > 1
+    ]
+    left_out = [error_ratios(frame[frame.target != target], MONA, others) for target in targets]
+    ends = [[ratios[one].value for ratios in left_out] for one in others]
+    rows.append(["one target left out", *(f"{min(values):.2f} to {max(values):.2f}" for values in ends)])
+    return PrintedTable(
+        f"Stability of the ratios of `{MONA}`", ["analysis", *(f"over `{one}`" for one in others)], rows
+    )
 
 
 def _holm(ratios: dict[str, Ratio]) -> dict[str, float]:

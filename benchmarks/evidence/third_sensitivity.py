@@ -1,0 +1,126 @@
+"""Sensitivity of the primary differences of A, B and C (first part), declared before any of them was computed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from result_log import ResultLog
+
+from evidence.model_tables import CONSTANT as CONSTANT_SOURCE
+from evidence.model_tables import FINE_TUNING, best_models
+from evidence.replay_tables import SHORT, PrintedTable
+from evidence.selection import CONSTANT, HISTORY, Table
+from evidence.third_choice import EARLIER, judged_regrets
+from evidence.third_jobs import judging_targets
+from evidence.third_models import LARGEST, chosen_table, in_order, rate_of
+from evidence.two_way import target_interval
+from modgap.ranking.history.measure import MIDDLE_RATE
+from modgap.targets import open_target
+
+DOUBTFUL = ("article-languages", "human-populations", "influenza-years", "libras-movements", "solar-flares")
+"""Targets of which many samples repeat another one, one that a source was trained for, and one on which the baselines
+were changed after the protocol."""
+QUESTIONS = {
+    "A": "A: history and 3 epochs minus constant answer",
+    "B": "B: best probe minus best baseline",
+    "C": "C: best probe of all minus fine-tuning",
+}
+
+
+def sensitivity_answer(table: Table, results: Sequence[Mapping[str, Any]], choices: ResultLog) -> PrintedTable:
+    """Return the primary differences with other weights of the targets, without some, and with other choices.
+
+    Args:
+        table: Result of `error_table`.
+        results: Results of the baselines and probes.
+        choices: Results of question A.
+    """
+    frame, equal = chosen_table(results, LARGEST, choices), equal_errors(results)
+    of_a, of_c = gain_of_history(table), (frame["any probe"] - frame[FINE_TUNING]).dropna()
+    of_b = (frame["probe"] - frame["baseline"]).dropna()
+    planned = {"A": of_a, "B": of_b, "C": of_c}
+    kinds = judging_targets()
+    packages = {target: artifact.name for target in kinds if (artifact := open_target(target).manifest.artifact)}
+    rows = {"as planned": planned}
+    rows |= {f"one mean for each {name}": _each(planned, lambda one, groups=groups: one.groupby(groups).mean())
+             for name, groups in (("kind", kinds), ("package", packages))}  # fmt: skip
+    rows["without doubtful targets"] = _each(planned, lambda one: one.drop(list(DOUBTFUL), errors="ignore"))
+    without = {source: gain_of_history(_without(table, source)) for source in table.models}
+    rows[f"without {CONSTANT_SOURCE}"] = {"A": without[CONSTANT_SOURCE]}
+    rows["mean over equal cross-validated errors"] = {
+        "B": (equal["probe"] - equal["baseline"]).dropna(),
+        "C": (equal["any probe"] - frame[FINE_TUNING]).dropna(),
+    }
+    inside = [target for target in of_c.index if rate_of(CONSTANT_SOURCE, choices, target) == MIDDLE_RATE]
+    rows["rate of fine-tuning not at an edge"] = {"C": of_c[inside]}
+    cells = [[name, *(_interval(of_row.get(question)) for question in QUESTIONS)] for name, of_row in rows.items()]
+    left_out = {question: (one.sum() - one) / (len(one) - 1) for question, one in planned.items()}
+    cells.append(["one target left out", *(_range(left_out[question]) for question in QUESTIONS)])
+    cells.append(["one source left out", _range(np.array([one.mean() for one in without.values()])), "", ""])
+    title = "Primary differences in points, with 95 % intervals and the number of means that they are over"
+    return PrintedTable(title, ["analysis", *QUESTIONS.values()], cells)
+
+
+def gain_of_history(table: Table) -> pd.Series:
+    """Return the regret of history with pilots of three epochs minus that of the constant answer, by judging target."""
+    regrets = judged_regrets(table)
+    return pd.Series(regrets[HISTORY.format(SHORT)] - regrets[CONSTANT], list(table.targets[len(EARLIER) :])).dropna()
+
+
+def _without(table: Table, source: str) -> Table:
+    return table.of(np.array([number for number, name in enumerate(table.models) if name != source]))
+
+
+def equal_errors(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return the mean test errors of the models with the lowest cross-validated error, by target and kind of model."""
+    rows = {
+        target: {
+            name: np.mean([model["errors"][str(LARGEST)] for model in models]) for name, models in of_parts.items()
+        }
+        for target, of_parts in best_models(in_order(results), LARGEST).items()
+        if target in judging_targets()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def fine_tuned_answer(table: Table, results: Sequence[Mapping[str, Any]], choices: ResultLog) -> PrintedTable:
+    """Return the fine-tuned sources that each way chooses, and the best of all in hindsight, beside the best baseline.
+
+    The title has the shares of learning rates that lie at an edge of the grid.
+    """
+    errors = pd.DataFrame(100 * table.errors, columns=list(table.targets)).iloc[:, len(EARLIER) :]
+    lowest, regrets = errors.min(), judged_regrets(table)
+    baselines = chosen_table(results, LARGEST, choices)["baseline"]
+    rows = []
+    for name in (CONSTANT, HISTORY.format(SHORT), "best of all, known afterwards"):
+        differences = (lowest + regrets.get(name, np.zeros(len(lowest))) - baselines).dropna()
+        better, decided = int((differences < 0).sum()), int((differences != 0).sum())
+        rows.append([name, _interval(differences), f"{better} of {decided}"])
+    shares = [_edge_share(sources, choices) for sources in (list(table.models), [CONSTANT_SOURCE])]
+    title = (
+        f"Error of fine-tuned sources minus that of the best baseline, {LARGEST} labeled samples; {shares[0]} of the "
+        f"rates of all sources lie at an edge of the grid, and {shares[1]} of those of {CONSTANT_SOURCE}"
+    )
+    return PrintedTable(title, ["source", "minus best baseline [95 %]", "source is better"], rows)
+
+
+def _edge_share(sources: Sequence[str], choices: ResultLog) -> str:
+    rates = [rate_of(source, choices, target) for source in sources for target in judging_targets()]
+    known = [rate for rate in rates if rate is not None]
+    return f"{np.mean([rate != MIDDLE_RATE for rate in known]):.0%}"
+
+
+def _each(planned: Mapping[str, pd.Series], change: Callable[[pd.Series], pd.Series]) -> dict[str, pd.Series]:
+    return {question: change(one) for question, one in planned.items()}
+
+
+def _interval(values: pd.Series | None) -> str:
+    if values is None or len(values) < 2:
+        return ""
+    interval = target_interval(values.to_numpy())
+    return f"{interval.mean:.1f} [{interval.low:.1f}, {interval.high:.1f}] ({len(values)})"
+
+
+def _range(means: Any) -> str:
+    return f"{means.min():.1f} to {means.max():.1f}"
