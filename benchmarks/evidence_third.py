@@ -40,6 +40,7 @@ from evidence import (
     third_ratios,
     third_sensitivity,
 )
+from evidence.model_tables import CONSTANT, FINE_TUNING
 from evidence.page import replace_section
 from evidence.repeats import repeat_jobs
 from evidence.replay_tables import PrintedTable
@@ -55,7 +56,7 @@ from evidence.third_jobs import (
     training_jobs,
     work,
 )
-from evidence.third_power import HEADS, power_rows
+from evidence.third_power import HEADS, found_power, power_rows
 from matplotlib.figure import Figure
 from result_log import ResultLog
 from whole_transfer import errors_frame, judging_jobs
@@ -165,6 +166,7 @@ def _choice_answers(logs: Logs) -> list[PrintedTable]:
         third_choice.choice_answer(regrets, "all sources", table.seconds),
         third_choice.choice_answer(third_choice.of_constant(regrets, table), "all sources, without texts"),
         third_choice.choice_answer(third_choice.judged_pool_regrets(table), "five sources, the mean over pools"),
+        found_power({"history and 3 epochs - constant answer, all sources": third_sensitivity.gain_of_history(table)}),
     ]
 
 
@@ -175,10 +177,12 @@ def _choice_figure(logs: Logs) -> Figure:
 
 def _baseline_answers(logs: Logs) -> list[PrintedTable]:
     results = logs["models"].results()
+    frame = third_models.chosen_table(results, third_models.LARGEST, logs["choice"])
     return [
         third_models.baseline_answer(results, logs["choice"]),
         third_models.foresight_answer(results, logs["choice"]),
         third_models.other_answer(results),
+        found_power({"best probe - best baseline": (frame["probe"] - frame["baseline"]).dropna()}),
     ]
 
 
@@ -190,18 +194,27 @@ def _baseline_figure(logs: Logs) -> Figure:
 def _model_answers(logs: Logs) -> list[PrintedTable]:
     results = logs["models"].results()
     table = _choice_table(logs)
+    frame = third_models.chosen_table(results, third_models.LARGEST, logs["choice"])
+    differences = (frame["any probe"] - frame[FINE_TUNING]).dropna()
     return [
         third_models.model_answer(results, logs["choice"]),
         third_models.model_answer(results, logs["choice"], with_constant=False),
         third_sensitivity.fine_tuned_answer(table, results, logs["choice"]),
         third_sensitivity.sensitivity_answer(table, results, logs["choice"]),
+        found_power({f"best probe of all - fine-tuning of {CONSTANT}": differences}),
     ]
 
 
 def _transfer_answers(logs: Logs) -> list[PrintedTable]:
     results = logs["transfer"].results()
     seconds = pd.DataFrame([{**result["job"], **result} for result in results]).groupby("strategy")["seconds"].mean()
-    return [third_models.transfer_answer(errors_frame(results), seconds)]
+    errors = errors_frame(results)
+    single = third_models.best_single(errors)
+    differences = (errors[third_models.TRANSFER] - errors[single]).dropna()
+    return [
+        third_models.transfer_answer(errors, seconds),
+        found_power({f"{third_models.TRANSFER} - {single}": differences}),
+    ]
 
 
 def _method_answers(logs: Logs) -> list[PrintedTable]:
@@ -211,6 +224,7 @@ def _method_answers(logs: Logs) -> list[PrintedTable]:
         third_ratios.source_answer(frame),
         third_ratios.stability_answer(frame),
         third_ratios.method_answer(third_ratios.runs_frame(logs["methods"], with_half=False)),
+        found_power(third_ratios.primary_differences(frame)),
     ]
 
 

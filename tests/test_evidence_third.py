@@ -107,6 +107,14 @@ def test_power_and_false_positives_are_those_of_the_t_test_where_differences_are
     )
 
 
+def test_what_is_detected_follows_from_the_spread_that_was_found(import_benchmark):
+    power = import_benchmark("evidence.third_power")
+    differences = np.random.default_rng(0).normal(3, 2, 41)
+    ((name, n_targets, spread, effect),) = power.found_power({"one - other": differences}).rows
+    assert (name, n_targets, float(spread)) == ("one - other", "41", pytest.approx(differences.std(ddof=1), abs=0.05))
+    assert float(effect) == pytest.approx(differences.std(ddof=1) * 0.448, abs=0.06)
+
+
 @pytest.mark.parametrize("command", [("evidence_third", "run", "choice"), ("whole_transfer", "run", "--judging")])
 def test_nothing_runs_on_a_judging_target_before_the_protocol(import_benchmark, monkeypatch, capsys, command):
     name, *arguments = command

@@ -14,7 +14,7 @@ from evidence.replay_tables import SHORT
 from evidence.selection import CONSTANT, HISTORY, Table
 from evidence.study_jobs import SOURCES
 from evidence.third_choice import of_constant
-from evidence.third_models import ALL_KINDS, LARGEST, better_sides, highest_end
+from evidence.third_models import ALL_KINDS, LARGEST, best_single, better_sides, highest_end
 from evidence.third_ratios import FINE_TUNED, FIRST_STAGE, MONA
 from evidence.two_way import target_interval
 from modgap.answers.figures.labels import write_names
@@ -131,8 +131,7 @@ def transfer_figure(errors: pd.DataFrame) -> Figure:
     """
     complete = errors.dropna()
     regrets = complete.sub(complete.min(axis=1), axis=0)
-    singles = [name for name in complete if not str(name).startswith("transfer")]
-    best = str(complete[singles].mean().idxmin())
+    best = best_single(errors)
     highest = highest_end(complete)
     relation = "as good as" if highest < 1 else "not shown to be as good as"
     relation = "better than" if highest < 0 else relation

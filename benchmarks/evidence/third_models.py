@@ -176,6 +176,11 @@ def transfer_answer(errors: pd.DataFrame, seconds: Mapping[str, float]) -> Print
     return PrintedTable(f"Mean test errors and regrets on {len(complete)} judging targets", heads, rows)
 
 
+def best_single(errors: pd.DataFrame) -> str:
+    """Return the single strategy with the lowest mean error on the targets that have the errors of all strategies."""
+    return str(errors.dropna()[[name for name in errors if not str(name).startswith("transfer")]].mean().idxmin())
+
+
 def highest_end(errors: pd.DataFrame) -> float:
     """Return the highest upper end of the intervals of a transfer of 10 minutes minus each single strategy.
 

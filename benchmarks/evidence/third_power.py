@@ -1,7 +1,7 @@
 """Power of the third edition, simulated from differences on the earlier targets, which do not judge."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from whole_transfer import errors_frame
 
 from evidence.model_tables import CONSTANT as CONSTANT_SOURCE
 from evidence.model_tables import chosen_errors, fine_tuning_error
-from evidence.replay_tables import SHORT
+from evidence.replay_tables import SHORT, PrintedTable
 from evidence.replays import pools
 from evidence.selection import CONSTANT, HISTORY
 from evidence.study_jobs import READ
@@ -87,13 +87,37 @@ def power_rows(simulations: int = SIMULATIONS) -> list[list[str]]:
     rows = []
     for question, name, differences, n_judging in earlier_differences():
         spread = float(differences.std(ddof=1))
-        effect = float(TTestPower().solve_power(nobs=n_judging, alpha=0.05, power=POWER)) * spread
+        effect = detectable(spread, n_judging)
         centered = differences - differences.mean()
         power, _ = _found(rng, centered - effect, n_judging, simulations)
         numbers = [str(len(differences)), f"{spread:.1f}", str(n_judging), f"{effect:.1f}", f"{100 * power:.0f} %"]
         false = (f"{100 * share:.1f} %" for share in _found(rng, centered, n_judging, simulations))
         rows.append([question, name, *numbers, *false])
     return rows
+
+
+def detectable(spread: float, n_targets: int) -> float:
+    """Return the mean difference that a t-test over targets finds with a power of 80 % at the 5 % level.
+
+    Args:
+        spread: Standard deviation of the differences.
+        n_targets: Number of targets.
+    """
+    return float(TTestPower().solve_power(nobs=n_targets, alpha=0.05, power=POWER)) * spread
+
+
+def found_power(differences: Mapping[str, np.ndarray]) -> PrintedTable:
+    """Return what the judging targets detect with a power of 80 %, with the spread that was found on them.
+
+    Args:
+        differences: Differences by judging target of each comparison, by what is compared.
+    """
+    rows = []
+    for name, values in differences.items():
+        spread = float(np.std(values, ddof=1))
+        rows.append([name, str(len(values)), f"{spread:.1f}", f"{detectable(spread, len(values)):.1f}"])
+    heads = ["difference", "targets", "standard deviation", "detectable with a power of 80 %"]
+    return PrintedTable("What the design could detect with the spread that was found", heads, rows)
 
 
 def _found(rng: np.random.Generator, differences: np.ndarray, n_targets: int, simulations: int) -> tuple[float, float]:

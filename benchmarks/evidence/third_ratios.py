@@ -105,6 +105,15 @@ def source_answer(frame: pd.DataFrame) -> PrintedTable:
     return PrintedTable(f"Source by method: p = {interaction_p_value(frame):.3f}", heads, rows)
 
 
+def primary_differences(frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Return the differences of log errors by target on which the two primary ratios rest, times 100."""
+    table = frame.pivot_table(index=["target", "source", "seed"], columns="method", values="log_error")
+    return {
+        f"{MONA} - {other}, 100 log errors": 100 * (table[MONA] - table[other]).dropna().groupby("target").mean()
+        for other in (FINE_TUNED, FIRST_STAGE)
+    }
+
+
 def stability_answer(frame: pd.DataFrame) -> PrintedTable:
     """Return the two primary ratios again without targets of few test samples, and without each target in turn."""
     targets = list(dict.fromkeys(frame.target))
