@@ -265,9 +265,8 @@ def test_the_sensitivity_table_has_the_means_of_other_weights_and_choices(
     monkeypatch.setattr(models, "judging_targets", lambda: kinds)
     monkeypatch.setattr(sensitivity, "judging_targets", lambda: kinds)
     monkeypatch.setattr(sensitivity, "DOUBTFUL", ("new-1",))
-    artifacts = {name: SimpleNamespace(manifest=SimpleNamespace(artifact=SimpleNamespace(name=package)))
-                 for name, package in packages.items()}  # fmt: skip
-    monkeypatch.setattr(sensitivity, "open_target", artifacts.get)
+    manifests = {name: SimpleNamespace(artifact=SimpleNamespace(name=package)) for name, package in packages.items()}
+    monkeypatch.setattr(sensitivity, "named_manifest", manifests.get)
     table = choice.error_table([logged], (), JUDGING)
     gains = sensitivity.gain_of_history(table)
     assert list(gains.index) == JUDGING[:3]

@@ -1,6 +1,7 @@
 """The jobs of the third edition: which targets they touch, and in which order they are known."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -214,6 +215,19 @@ def test_the_page_has_the_answers_and_costs_of_the_recorded_jobs(import_benchmar
     assert (tmp_path / page.name).read_text() == page.read_text()
 
 
+def test_every_interval_in_the_text_of_the_page_is_that_of_a_table(import_benchmark):
+    docs = import_benchmark("evidence_third").DOCS
+    page, history = ((docs / f"{name}.md").read_text() for name in ("evidence", "history"))
+    marked = re.compile(r"<!-- (answer .*?): written.*?<!-- end of \1 -->", re.DOTALL)
+    text, tables = marked.sub("", page), "".join(one.group() for one in marked.finditer(page))
+    found = re.compile(r"([-+]?\d+\.\d+) (?:points )?\[(-?\d+\.\d+), (-?\d+\.\d+)\]")
+    said = [tuple(map(float, one)) for one in found.findall(" ".join(text.split()))]
+    written = {tuple(map(float, one)) for one in found.findall(tables + history)}
+    assert len(said) > 20
+    # "By 7.2 points" is said of a difference of -7.2.
+    assert [one for one in said if one not in written and (-one[0], -one[2], -one[1]) not in written] == []
+
+
 def test_the_tables_of_an_answer_are_written_below_its_figure(import_benchmark, tmp_path, monkeypatch):
     module = import_benchmark("evidence_third")
     table = module.PrintedTable("Errors", ["target", "error"], [["wine", "3.2"]])
@@ -279,7 +293,9 @@ def test_figures_draw_the_intervals_of_the_tables(import_benchmark):
     frame = pd.DataFrame(
         {"kind": ["table", "sound"] * 6, "probe": errors["probe"], "baseline": errors["best baseline"]}
     )
-    assert "no kind of target" in str([text.get_text() for text in figures.baseline_figure(frame).texts])
+    assert "no single kind" in str([text.get_text() for text in figures.baseline_figure(frame).texts])
+    few = figures.baseline_figure(frame.assign(kind=["sound", "sound", *["table"] * 10])).axes[0]
+    assert len(intervals(few)) == 2, "all targets and tables, and no interval of two sounds"
     frame["probe"] = frame["baseline"] - draws.uniform(1, 2, 12)
     figure = figures.baseline_figure(frame)
     assert len(intervals(figure.axes[0])) == 3

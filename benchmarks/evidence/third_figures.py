@@ -14,7 +14,7 @@ from evidence.replay_tables import SHORT
 from evidence.selection import CONSTANT, HISTORY, Table
 from evidence.study_jobs import SOURCES
 from evidence.third_choice import of_constant
-from evidence.third_models import ALL_KINDS, LARGEST, best_single, better_sides, highest_end
+from evidence.third_models import ALL_KINDS, FEWEST, LARGEST, best_single, better_sides, highest_end
 from evidence.third_ratios import FINE_TUNED, FIRST_STAGE, MONA
 from evidence.two_way import target_interval
 from modgap.answers.figures.labels import write_names
@@ -26,8 +26,6 @@ ROW, HEAD = 0.4, 0.12
 MEAN_Y, POINTS_Y = 0.38, 0.74
 """Positions of the mean and of the points of the targets in a row."""
 POINTS = "Points are targets, blue marks their means with 95\N{NO-BREAK SPACE}% intervals."
-FEWEST = 2
-"""Smallest number of targets of a row with an interval."""
 
 
 @styled
@@ -63,16 +61,17 @@ def rows_figure(values: pd.DataFrame, title: str, subtitle: str, label: str, no_
 
 
 def mean_of_row(values: np.ndarray, is_ratio: bool) -> tuple[float, float, float]:
-    """Return the mean over targets with the ends of its 95 % interval, which are NaN for a single target.
+    """Return the mean over targets with the ends of its 95 % interval, which are NaN for fewer than four targets.
 
     Args:
         values: Value of each target, (n,).
         is_ratio: True for the geometric mean.
     """
-    if len(values) < FEWEST:
-        return float(values[0]), np.nan, np.nan
-    interval = target_interval(np.log(values) if is_ratio else values)
-    ends = np.array([interval.mean, interval.low, interval.high])
+    values = np.log(values) if is_ratio else values
+    ends = np.array([values.mean(), np.nan, np.nan])
+    if len(values) >= FEWEST:
+        interval = target_interval(values)
+        ends[1:] = interval.low, interval.high
     mean, low, high = map(float, np.exp(ends) if is_ratio else ends)
     return mean, low, high
 
@@ -114,9 +113,16 @@ def baseline_figure(frame: pd.DataFrame) -> Figure:
     better = better_sides(frame)
     sides = {side: [kind for kind in of_kinds if better.get(kind) == side] for side in ("probe", "baseline")}
     parts = [f"the best {side} is better on {' and '.join(kinds)}" for side, kinds in sides.items() if kinds]
-    finding = ", and ".join(parts) if parts else "no kind of target shows whether probes or baselines are better"
-    title = f"With {LARGEST} labeled samples, {finding}"
-    subtitle = f"Test errors on {len(both)} targets; below 0 the probe is better. {POINTS}"
+    of_all = better[ALL_KINDS]
+    finding = "no difference is shown over all targets"
+    if of_all in sides:
+        finding = f"the best {of_all} is better over all targets"
+    title = (
+        f"With {LARGEST} labeled samples, {', and '.join([finding, *(parts or ['no single kind shows a difference'])])}"
+    )
+    subtitle = (
+        f"Test errors on {len(both)} targets; below 0 the probe is better. {POINTS} Kinds of few targets have none."
+    )
     rows = {f"{kind} ({len(values)})": values for kind, values in of_kinds.items()}
     every = {f"{ALL_KINDS} ({len(both)})": both["difference"].to_numpy()}
     label = "error of the best probe minus that of the best baseline, in points"

@@ -16,7 +16,7 @@ from evidence.third_jobs import judging_targets
 from evidence.third_models import LARGEST, chosen_table, in_order, rate_of
 from evidence.two_way import target_interval
 from modgap.ranking.history.measure import MIDDLE_RATE
-from modgap.targets import open_target
+from modgap.targets.named_manifests import named_manifest
 
 DOUBTFUL = ("article-languages", "human-populations", "influenza-years", "libras-movements", "solar-flares")
 """Targets of which many samples repeat another one, one that a source was trained for, and one on which the baselines
@@ -41,7 +41,7 @@ def sensitivity_answer(table: Table, results: Sequence[Mapping[str, Any]], choic
     of_b = (frame["probe"] - frame["baseline"]).dropna()
     planned = {"A": of_a, "B": of_b, "C": of_c}
     kinds = judging_targets()
-    packages = {target: artifact.name for target in kinds if (artifact := open_target(target).manifest.artifact)}
+    packages = {target: artifact.name for target in kinds if (artifact := named_manifest(target).artifact)}
     rows = {"as planned": planned}
     rows |= {f"one mean for each {name}": _each(planned, lambda one, groups=groups: one.groupby(groups).mean())
              for name, groups in (("kind", kinds), ("package", packages))}  # fmt: skip
