@@ -228,6 +228,37 @@ def test_every_interval_in_the_text_of_the_page_is_that_of_a_table(import_benchm
     assert [one for one in said if one not in written and (-one[0], -one[2], -one[1]) not in written] == []
 
 
+def test_other_pages_say_what_the_page_of_the_evidence_says(import_benchmark):
+    docs = import_benchmark("evidence_third").DOCS
+    lines = (docs / "evidence.md").read_text().splitlines()
+    start = next(
+        number
+        for number, line in enumerate(lines)
+        if line.startswith("Mean regret in points on 41 judging targets, among all")
+    )
+    cells = [line.strip("| ").split(" | ") for line in lines[start + 4 : start + 12]]
+    regret = {row[0]: row[1].split()[0] for row in cells}
+    difference = next(row[2].partition(", p")[0] for row in cells if row[0] == "history and pilot of 3 epochs")
+    constant, alone, both = (
+        regret[name] for name in ("constant answer", "pilot of 3 epochs", "history and pilot of 3 epochs")
+    )
+
+    def text(path):
+        return " ".join((docs.parent / path).read_text().split())
+
+    assert (
+        f"with a history are {both} points above the best source, pilots alone {alone}, the constant answer {constant} and "
+        f"a random choice {regret['random choice']}: history with pilots is not shown to be better than the constant "
+        f"answer, {difference}"
+    ) in text("docs/ranking.md")
+    assert f"was {constant} points of error above the best of 16 sources" in text("docs/faq.md")
+    assert f"Its choice was {both} points above the best" in text("docs/faq.md")
+    assert f"an error {both} points above the best, and always naming one source {constant} points" in text(
+        "paper/paper.md"
+    )
+    assert f"The difference, {difference}, is not significant" in text("paper/paper.md")
+
+
 def test_the_tables_of_an_answer_are_written_below_its_figure(import_benchmark, tmp_path, monkeypatch):
     module = import_benchmark("evidence_third")
     table = module.PrintedTable("Errors", ["target", "error"], [["wine", "3.2"]])
