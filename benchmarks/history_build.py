@@ -20,7 +20,7 @@ from evidence.two_way import target_interval
 from modgap.cli.output import log_to_stderr, print_table
 from modgap.errors import format_duration
 from modgap.jobs import Backend
-from modgap.ranking.history.build import plan_build, run_build
+from modgap.ranking.history.build import complete_lines, plan_build, run_build
 from modgap.ranking.history.lines import CONTROL, PILOT_OF_RATES, TRAINED, VARIABLES, HistoryTable, Setup, history_table
 from modgap.ranking.history.measure import EPOCHS, LABELED, ONE_SEED, RATES
 from modgap.ranking.history.model import fit_history, forecast
@@ -35,8 +35,8 @@ OBSERVED = ("pilot-1", "pilot-3")
 
 
 def shipped_table() -> HistoryTable:
-    """Return the errors of the history that ships."""
-    return history_table(shipped_history().lines, Setup(LABELED, EPOCHS[-1], RATES))
+    """Return the errors of the history that ships, of sources and targets whose controls were trained too."""
+    return history_table(complete_lines(), Setup(LABELED, EPOCHS[-1], RATES))
 
 
 def pair_seconds(table: HistoryTable) -> np.ndarray:
@@ -237,7 +237,7 @@ def run(sources: Sequence[str], targets: Sequence[str], folder: Path, jobs: int 
     before = {(line.source, line.target): line for line in shipped.lines}
     for line in result.lines:
         earlier = before[line.source, line.target]
-        others = [name for name in VARIABLES if line.errors.get(name) != earlier.errors[name]]
+        others = [name for name in VARIABLES if line.errors.get(name) != earlier.errors.get(name)]
         changed = f"others: {', '.join(others)}" if others else "all errors are those that ship"
         same = "the same" if line.target_digest == earlier.target_digest else "another"
         print(f"{line.source} on {line.target}, {same} target: {changed}")

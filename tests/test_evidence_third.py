@@ -247,9 +247,9 @@ def test_other_pages_say_what_the_page_of_the_evidence_says(import_benchmark):
         return " ".join((docs.parent / path).read_text().split())
 
     assert (
-        f"with a history are {both} points above the best source, pilots alone {alone}, the constant answer {constant} and "
-        f"a random choice {regret['random choice']}: history with pilots is not shown to be better than the constant "
-        f"answer, {difference}"
+        f"with a history are {both} points above the best source, pilots alone {alone}, the constant answer {constant} "
+        f"and a random choice {regret['random choice']}: history with pilots is not shown to be better than the "
+        f"constant answer, {difference}"
     ) in text("docs/ranking.md")
     assert f"was {constant} points of error above the best of 16 sources" in text("docs/faq.md")
     assert f"Its choice was {both} points above the best" in text("docs/faq.md")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from modgap.ranking.history.choice import FEWEST_TARGETS, PilotError, choose_source
+from modgap.ranking.history.choice import FEWEST_TARGETS, PilotError, choose_source, constant_answer
 from modgap.ranking.history.lines import VARIABLES, HistoryLine, Setup, history_table
 from modgap.ranking.history.model import fit_history, forecast, transform_error
 from modgap.ranking.history.sketches import sketch_target
@@ -58,7 +58,8 @@ def test_it_is_the_forecast_of_the_model():
     expected = forecast(fit_history(known.z, known.held_out), rows, z, np.full(z.shape, 64.0))
     np.testing.assert_allclose(found.after.error, expected.error, atol=1e-12)
     np.testing.assert_array_equal(found.after.best, expected.best)
-    assert (found.left_out, found.n_targets) == (("digits",), 23)
+    n_targets = np.isfinite(known.errors[rows][:, :, VARIABLES.index("trained")]).any(axis=0).sum()
+    assert (found.left_out, found.n_targets) == (("digits",), n_targets)
 
 
 def test_a_target_and_parts_of_it_are_not_their_own_history():
@@ -97,3 +98,30 @@ def test_histories_of_one_target_or_source_tell_nothing():
     assert choose_source(history(1), ["a", "b"], SETUP) is None
     one = History(tuple(line for line in history(5).lines if line.source == "a"))
     assert choose_source(one, ["a", "b"], SETUP) is None
+
+
+def test_the_constant_answer_has_the_lowest_mean_error_on_the_targets_that_it_reads(import_benchmark):
+    # The first source is the best where it can read, and the third on the texts, but not on average.
+    errors = np.array([[0.1, 0.1, np.nan, np.nan], [0.2, 0.2, 0.9, 0.8], [0.9, 0.9, 0.8, 0.7]])
+    known = History(
+        tuple(
+            HistoryLine(source, f"t{target}", "image", 100, 3, SETUP, {"trained": float(errors[row, target])})
+            for row, source in enumerate("abc")
+            for target in np.flatnonzero(np.isfinite(errors[row])).tolist()
+        )
+    )
+    assert constant_answer(known, ["c", "b", "a@64px"], ["c", "b", "a@64px"]) == "a@64px"
+    assert constant_answer(known, ["c", "b", "a"], ["c", "b"]) == "c"
+    assert constant_answer(known, ["c", "b"], ["c", "b"]) == "b"
+    assert constant_answer(known, ["x", "b"], ["x", "b"]) == "b"
+    assert constant_answer(known, ["x"], ["x"]) == constant_answer(History(), ["a"], ["a"]) == ""
+    choice = import_benchmark("evidence.third_choice")
+    all_errors = np.c_[errors, [0.5, 0.1, 0.2], [np.nan, 0.1, 0.2]]
+    scores = np.where(np.isfinite(all_errors), choice.constant_scores(all_errors, 4), -np.inf)
+    assert ["abc"[row] for row in scores.argmax(axis=0)[4:]] == ["a", "c"], "the rule of the evidence is the same"
+
+
+@pytest.mark.parametrize(("usable", "named"), [(None, "efficientnet-lite0"), (["minilm", "lid-176"], "minilm")])
+def test_the_constant_answer_of_the_shipped_history(usable, named):
+    sources = sorted({line.source for line in shipped_history().lines})
+    assert constant_answer(shipped_history(), sources, usable or sources) == named

@@ -1,5 +1,6 @@
 """Lines of a history: what is read and refused, how they are merged, and the table that the model takes."""
 
+import importlib.util
 import json
 import random
 from dataclasses import replace
@@ -140,7 +141,8 @@ def test_a_table_of_a_packaged_target_is_no_second_target_and_none_of_its_own_hi
     setup = shipped.lines[0].setup
     added = add_to_history(tmp_path, History((line("new", "Osu Leaf", setup=setup),)))
     table = history_table(shipped.merged(added).lines, setup)
-    assert (len(table.targets), table.targets.count("osu-leaf")) == (24, 1)
+    assert len(table.targets) == len({one.target for one in shipped.lines})
+    assert table.targets.count("osu-leaf") == 1
     digest = next(one.target_digest for one in shipped.lines if one.target == "osu-leaf")
     assert "new" not in history_table(shipped.merged(added).lines, setup, [digest]).sources
 
@@ -306,7 +308,29 @@ def test_the_shipped_history_has_the_errors_of_the_benchmark(evidence):
     np.testing.assert_allclose(found[:, :, 0], truth.means / 100, atol=1e-6)
     np.testing.assert_allclose(found[:, :, 1], truth.controls / 100, atol=1e-6)
     np.testing.assert_allclose(found[:, :, -1], -truth.pilots[tables.BEST_PILOT] / 100, atol=1e-6)
-    assert np.isfinite(table.held_out[:, :, 2:]).all()
+    assert np.isfinite(table.held_out[np.ix_(rows, columns)][:, :, 2:]).all()
+
+
+def test_the_history_that_will_ship_has_the_errors_of_the_third_edition(import_benchmark):
+    choice, logs = import_benchmark("evidence.third_choice"), import_benchmark("result_log")
+    spec = importlib.util.spec_from_file_location("history_tool", ROOT / "tools" / "history.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    recorded = [logs.ResultLog(tool.TRUTH / f"{name}.jsonl") for name in tool.LOGS]
+    expected = choice.error_table(recorded)
+    lines = [line for one in tool.histories(recorded, ["basic-motions", "penguins"]) for line in one.lines]
+    table = history_table(lines, replace(lines[0].setup, input_size=None))
+    assert table.targets == ("basic-motions", "penguins")
+    rows = [table.sources.index(name.partition("@")[0]) for name in expected.models]
+    columns = [expected.targets.index(target) for target in table.targets]
+    np.testing.assert_allclose(table.errors[rows][:, :, 0], expected.errors[:, columns], atol=1e-6)
+    for number, pilots in enumerate(expected.pilots.values(), start=2):
+        np.testing.assert_allclose(table.errors[rows][:, :, number], pilots[:, columns], atol=1e-6)
+    # Lines of the second edition are those that ship.
+    earlier = {(line.source, line.target): line.errors for line in shipped_history().lines}
+    same = [line for line in lines if (line.source, line.target) in earlier]
+    assert len(same) == 10
+    assert all(line.errors == earlier[line.source, line.target] for line in same)
 
 
 # The history of a user

@@ -16,9 +16,10 @@ from modgap.ranking import recommendation as v
 from modgap.ranking.answer import ranking_answer
 from modgap.ranking.checks import CONTROL_BETTER, CONTROL_SIMILAR, CONTROL_STATUSES, CONTROL_WORSE, Check
 from modgap.ranking.figures import forecast_caption, forecast_figure, forecast_frame
+from modgap.ranking.history.build import complete_lines
 from modgap.ranking.history.choice import LEVEL, PilotError, choose_source
 from modgap.ranking.history.lines import VARIABLES, HistoryLine, Setup, history_table
-from modgap.ranking.history.store import History, read_history, shipped_history, write_history
+from modgap.ranking.history.store import History, read_history, write_history
 from modgap.ranking.judgment import help_of, judge
 from modgap.ranking.pilot import PilotJob
 from modgap.ranking.rank import rank
@@ -334,7 +335,7 @@ def test_the_recorded_spread_is_that_of_the_benchmark():
 
 
 def test_the_record_was_right_as_often_as_the_answer_says():
-    table = history_table(shipped_history().lines, Setup(128, 10, PILOT_RATES))
+    table = history_table(complete_lines(), Setup(128, 10, PILOT_RATES))
     trained, control = (table.errors[:, :, VARIABLES.index(name)] for name in ("trained", "control"))
     # Equal errors count half.
     wins = (np.sign(control - trained) + 1) / 2

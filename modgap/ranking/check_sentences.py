@@ -270,7 +270,8 @@ def _history(values: Values) -> str:
     known = "all" if values["known"] == values["sources"] else f"{values['known']} of"
     sentences = [
         f"Errors of {known} {count(values['sources'], 'source')} on {count(values['targets'], 'earlier target')} are "
-        f"known."
+        f"known.",
+        *_constant_answer(values),
     ]
     if values["status"] == "too-short":
         before, pilots = (
@@ -304,8 +305,16 @@ def _history(values: Values) -> str:
     return " ".join(sentences)
 
 
+def _constant_answer(values: Values) -> list[str]:
+    """Return the sentence of the source that is named without a look at the target; none without a history."""
+    if not values.get("constant_answer"):
+        return []
+    named = join_names([values["constant_answer"]])
+    return [f"The constant answer, the source with the lowest mean error on earlier targets, is {named}."]
+
+
 def _evidence(values: Values) -> str:
-    return (
+    found = (
         f"No score chose significantly better than always naming the same good source in modgap's benchmark "
         f"({values['sources']} sources, {values['targets']} targets). The chosen source was on average "
         f"{values['default_score']:.1f} points of error above the best by TransRate, {values['constant']:.1f} if it "
@@ -315,6 +324,7 @@ def _evidence(values: Values) -> str:
         f"TransRate told in {values['help_told']} % of the cases whether a source or its random-weights control is "
         f"better; always naming the source is right in {values['help_always']} %."
     )
+    return " ".join([*_constant_answer(values), found])
 
 
 CHECKS: CheckTexts = {

@@ -229,9 +229,16 @@ def _history(ranking: Ranking, first: int) -> Check | None:
         "left_out": [name for name in told.left_out if name not in own_names],
         "unknown": [name for name, known in zip(names, told.known.tolist(), strict=True) if not known],
         "more": list(choice.more),
+        **_constant(ranking),
     }
     tells_less = not told.tells_errors or kind not in told.kinds or not told.known.all() or bool(told.uncounted)
     return Check("history", WARN if tells_less else INFO, values)
+
+
+def _constant(ranking: Ranking) -> dict[str, str]:
+    """Return the constant answer as a value of a check; none if there is nothing to choose, or no history."""
+    n_sources = sum(row.kind == SOURCE for row in ranking.rows)
+    return {"constant_answer": ranking.constant} if ranking.constant and n_sources > 1 else {}
 
 
 def _first_name(ranking: Ranking, table: ScoreTable) -> str | None:
@@ -459,7 +466,7 @@ def _data_checks(ranking: Ranking) -> Iterator[Check]:
     if ranking.pilot:
         yield _pilot(ranking, ranking.pilot)
     elif ranking.target and ranking.target.task == CLASSIFICATION:
-        yield Check("evidence", INFO, FINDINGS)
+        yield Check("evidence", INFO, {**FINDINGS, **_constant(ranking)})
     failed = [row.name for row in ranking.failed]
     if failed:
         yield Check("failed-sources", WARN, {"sources": failed})

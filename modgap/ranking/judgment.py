@@ -213,7 +213,7 @@ def _next_commands(ranking: Ranking, judgment: Judgment) -> Iterator[tuple[str, 
         yield _rank_command(ranking, "--resamples", RankRequest.resamples)
     elif can_repeat and target.task == CLASSIFICATION and ranking.pilot is None and n_sources > 1:
         # Few epochs tell enough with a history alone.
-        yield _rank_command(ranking, "--pilot", None if ranking.has_history else min(n_sources, PILOT_SOURCES))
+        yield _rank_command(ranking, "--pilot", None if ranking.constant else min(n_sources, PILOT_SOURCES))
     else:
         yield from _train_commands(ranking, judgment, [first, *judgment.tied])
 
@@ -260,7 +260,7 @@ def _rank_command(ranking: Ranking, option: str, value: int | None) -> tuple[str
     names = [row.name for row in ranking.rows if row.requested]
     added = {control_name(name) for name in names if not is_control(name)} if ranking.request.controls else set()
     # A history counts only where no score is named.
-    by = None if ranking.has_history else ranking.by
+    by = None if ranking.constant else ranking.by
     pseudo_classes = ranking.requested.pseudo_classes if ranking.requested else None
     options = request_options(ranking.request, by, pseudo_classes, without=option)
     last = (option,) if value is None else (option, str(value))

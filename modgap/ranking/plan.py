@@ -10,7 +10,6 @@ from modgap.errors import InputError, UsageError, check_minimum, unknown_name
 from modgap.forward.inference_setup import LogitsRequest
 from modgap.jobs import Backend
 from modgap.ranking.field_baselines import BASELINE_PREFIX, BaselineJob, baseline_jobs, chosen_baselines
-from modgap.ranking.history.lines import TRAINED
 from modgap.ranking.history.sketches import TargetSketch, cached_sketch
 from modgap.ranking.history.store import History, known_history, shipped_history
 from modgap.ranking.scores import DEFAULT_RANKING_SCORES, default_scores, get_score, score_names
@@ -48,7 +47,6 @@ class RankPlan:
         history: Errors on earlier targets: those that ship with modgap, and those of the user.
         sketch: Sketch of the target's samples, by which earlier results on the same samples are left out of the
             history. None if the ranking runs no pilots or has no history.
-        has_history: True if the history has the error of a source of this ranking after a whole training.
     """
 
     rows: list[SourceRow]
@@ -62,7 +60,6 @@ class RankPlan:
     monitor: JobMonitor
     history: History
     sketch: TargetSketch | None = None
-    has_history: bool = False
 
     @property
     def device(self) -> str:
@@ -111,7 +108,6 @@ def plan_ranking(
     _check_pilot(task, request)
     absolute = target.absolute()
     history = _history(request) if task == CLASSIFICATION else History()
-    trained = {line.source for line in history.lines if TRAINED in line.errors}
     needs_sketch = bool(request.pilot and history.lines)
     baselines = chosen_baselines(request.baselines, opened, request.samples, len(rows), request.errors.weight)
     compared = (PROBE,) if baselines else ()
@@ -127,7 +123,6 @@ def plan_ranking(
         monitor=monitor or JobMonitor(),
         history=history,
         sketch=cached_sketch(opened.fingerprint, table.samples) if needs_sketch else None,
-        has_history=any(split_input_size(name)[0] in trained for name in sources),
     )
 
 

@@ -3,7 +3,7 @@
 import itertools
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 
@@ -13,6 +13,7 @@ from modgap.process.log_messages import each_message_once
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.field_baselines import BaselineJob
 from modgap.ranking.halving import rank_within
+from modgap.ranking.history.choice import constant_answer
 from modgap.ranking.history.store import remember_pilots
 from modgap.ranking.jobs import ExtractJob, ScoreResult, errors_by_score, score_jobs, score_table
 from modgap.ranking.layers import measure_layers
@@ -150,9 +151,16 @@ def _compute_ranking(plan: RankPlan) -> RankingResult:
         layers=layers,
         pilot=pilot,
         choice=choice,
-        has_history=plan.has_history,
+        constant=_constant_answer(plan, all_rows, extracted),
         cached_seconds=sum(one.seconds for one in extracted.values() if one.cached) / plan.side_by_side(len(extracted)),
     )
+
+
+def _constant_answer(plan: RankPlan, rows: Sequence[SourceRow], extracted: Collection[int]) -> str:
+    """Return the source with the lowest mean error on earlier targets, of those that could be run."""
+    sources = [index for index, row in enumerate(rows) if row.kind == SOURCE]
+    usable = [rows[index].name for index in sources if index in extracted]
+    return constant_answer(plan.history, [rows[index].name for index in sources], usable, plan.target.name, plan.sketch)
 
 
 @contextmanager

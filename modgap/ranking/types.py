@@ -383,7 +383,8 @@ class Ranking:
         halving: Rounds of a ranking within a budget. None without a budget.
         pilot: Errors of the first sources after a short fine-tuning. None if it was not requested.
         choice: What a history and these errors tell. None without a history of a source, or without pilots.
-        has_history: True if a history has one of the sources, so that few epochs of all of them tell enough.
+        constant: Name of the constant answer, the source with the lowest mean error on earlier targets. Empty if no
+            history has one of the sources; otherwise few epochs of all of them tell enough.
         cached_seconds: About how long the passes from the cache would have taken here. It is not part of the record.
     """
 
@@ -400,7 +401,7 @@ class Ranking:
     halving: Halving | None = None
     pilot: Pilot | None = None
     choice: Choice | None = None
-    has_history: bool = False
+    constant: str = ""
     cached_seconds: float = field(default=0.0, repr=False, compare=False)
 
     @property

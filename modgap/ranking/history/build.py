@@ -242,15 +242,20 @@ def plan_build(
     return BuildPlan(tuple(left), results, costs, factors, len(pairs) - len(left), absent, notes, backend, device)
 
 
+def complete_lines() -> list[HistoryLine]:
+    """Return the lines of the history that ships that have all errors that a build measures, those of controls too."""
+    return [line for line in shipped_history().lines if set(VARIABLES) <= set(line.errors)]
+
+
 def _open_targets(names: Sequence[str]) -> tuple[dict[str, Target], tuple[str, ...]]:
-    """Return the targets by name, and the names of those that ship and are not here."""
+    """Return the targets by name, and the names of those of complete lines that ship and are not here."""
     opened: dict[str, Target] = {}
     absent: list[str] = []
     for name in dict.fromkeys(names):
         if name != PACKAGED:
             opened[name] = TargetRequest(name).open()
             continue
-        for shipped in dict.fromkeys(line.target for line in shipped_history().lines):
+        for shipped in dict.fromkeys(line.target for line in complete_lines()):
             try:
                 target = TargetRequest(shipped).open()
                 # The data of a package may be of another version.
@@ -307,7 +312,7 @@ def _costs(targets: Sequence[str]) -> dict[str, dict[str, float]]:
 
     Of other targets it is the median.
     """
-    table = history_table(shipped_history().lines, Setup(LABELED, EPOCHS[-1], RATES))
+    table = history_table(complete_lines(), Setup(LABELED, EPOCHS[-1], RATES))
     columns = [VARIABLES.index(name) for name in (PILOT_OF_RATES, TRAINED, CONTROL)]
     seconds = np.exp(np.nanmean(np.log(table.seconds[:, :, columns]), axis=0)) / (len(RATES), 1, 1)
     by_name = dict(zip(table.targets, seconds.tolist(), strict=True))

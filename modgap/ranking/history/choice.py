@@ -187,7 +187,51 @@ def choose_source(
     )
 
 
-def _table(history: History, setup: Setup, same: set[str], names: set[str]) -> tuple[HistoryTable | None, str]:
+def constant_answer(
+    history: History,
+    sources: Sequence[str],
+    usable: Sequence[str],
+    target: str = "",
+    sketch: TargetSketch | None = None,
+) -> str:
+    """Return the source that was the best on earlier targets, which a way to choose has to beat.
+
+    It is the one with the lowest mean of its errors minus those of all sources of the history on the same target. If it
+    cannot be used on the new target, the earlier targets on which it has no error count alone, if there are any.
+
+    Args:
+        history: The history, of which targets with samples of this one are left out.
+        sources: Names of the sources, each perhaps with the size of its input.
+        usable: Those of them that read the new target.
+        target: Name of the target.
+        sketch: Sketch of its samples; None to leave out the target of this name alone.
+
+    Returns:
+        The name as it is in `sources`; empty if the history has none of the usable ones.
+    """
+    names = {split_input_size(name)[0]: name for name in sources}
+    same = {target} | (matching_targets(sketch, history.sketches) if sketch else set())
+    table, _ = _table(history, None, same, set(names))
+    if table is None:
+        return ""
+    errors = table.errors[:, :, VARIABLES.index(TRAINED)]
+    errors = errors[:, np.isfinite(errors).any(axis=0)]
+    errors = errors - np.nanmean(errors, axis=0)
+    of_sources = {names[name]: errors[row] for row, name in enumerate(table.sources) if name in names}
+
+    def best(candidates: Sequence[str], targets: np.ndarray) -> str:
+        known = {name: of_sources[name][targets] for name in candidates if name in of_sources}
+        means = {name: float(np.nanmean(one)) for name, one in known.items() if np.isfinite(one).any()}
+        return min(means, key=lambda name: means[name], default="")
+
+    everywhere = np.ones(errors.shape[1], dtype=bool)
+    first = best(sources, everywhere)
+    if first in ("", *usable):
+        return first
+    return best(usable, ~np.isfinite(of_sources[first])) or best(usable, everywhere)
+
+
+def _table(history: History, setup: Setup | None, same: set[str], names: set[str]) -> tuple[HistoryTable | None, str]:
     """Return the table of earlier errors, and the status `decides` or `other-setup`.
 
     The table is that of the setup of the new target if it has a trained source among the names. Otherwise it is that of
@@ -195,7 +239,7 @@ def _table(history: History, setup: Setup, same: set[str], names: set[str]) -> t
 
     Args:
         history: The history.
-        setup: How the errors of the new target are measured.
+        setup: How the errors of the new target are measured; None if that is not known.
         same: Keys of the targets to leave out.
         names: Names of the sources, without sizes of inputs.
     """
@@ -204,8 +248,7 @@ def _table(history: History, setup: Setup, same: set[str], names: set[str]) -> t
         rows = [row for row, name in enumerate(one.sources) if name in names]
         return int(np.isfinite(one.errors[rows, :, VARIABLES.index(TRAINED)]).sum())
 
-    table = history_table(history.lines, setup, same)
-    if count_trained(table):
+    if setup is not None and count_trained(table := history_table(history.lines, setup, same)):
         return table, DECIDES
     setups = {replace(line.setup, input_size=None) for line in history.lines if line.source in names}
     others = [history_table(history.lines, other, same) for other in sorted(setups, key=repr)]
