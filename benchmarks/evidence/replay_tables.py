@@ -52,7 +52,8 @@ class PrintedTable:
     def markdown(self) -> list[str]:
         """The lines of the table in a page."""
         head = [f"| {' | '.join(self.heads)} |", f"|{'---|' * len(self.heads)}"]
-        return [f"{self.title}:", "", *head, *(f"| {' | '.join(row)} |" for row in self.rows)]
+        title = self.title if self.title.endswith("?") else f"{self.title}:"
+        return [title, "", *head, *(f"| {' | '.join(row)} |" for row in self.rows)]
 
 
 def choice_table(table: Table) -> PrintedTable:
