@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 
-from modgap.errors import Progress
+from modgap.errors import InputError, Progress
 from modgap.jobs import NOT_CACHED, Backend, Failure
 from modgap.process.log_messages import each_message_once
 from modgap.ranking.extraction import Extracted
@@ -160,7 +160,13 @@ def _constant_answer(plan: RankPlan, rows: Sequence[SourceRow], extracted: Colle
     """Return the source with the lowest mean error on earlier targets, of those that could be run."""
     sources = [index for index, row in enumerate(rows) if row.kind == SOURCE]
     usable = [rows[index].name for index in sources if index in extracted]
-    return constant_answer(plan.history, [rows[index].name for index in sources], usable, plan.target.name, plan.sketch)
+    names = [rows[index].name for index in sources]
+    try:
+        return constant_answer(plan.history, names, usable, plan.target.name, plan.sketch)
+    except InputError as error:
+        # Without pilots a history serves for advice alone.
+        log.warning("Your history does not count: %s", error)
+        return ""
 
 
 @contextmanager
