@@ -62,6 +62,11 @@ def in_order(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(results, key=place)
 
 
+def exact_zeros(differences: Any) -> Any:
+    """Return differences of errors in percent in which equal errors, of other rounding, differ by exactly 0."""
+    return np.round(differences, 9)
+
+
 def constant_error(choices: ResultLog, target: str) -> float | None:
     """Return the test error in percent of the constant source after fine-tuning; None if it cannot read the target."""
     rate = rate_of(CONSTANT, choices, target)
@@ -87,7 +92,7 @@ def baseline_answer(results: Sequence[Mapping[str, Any]], choices: ResultLog) ->
         better = better_sides(frame) if size == LARGEST else {}
         groups = [*((str(kind), of_kind) for kind, of_kind in frame.groupby("kind")), (ALL_KINDS, frame)]
         for kind, of_kind in groups:
-            differences = (of_kind["probe"] - of_kind["baseline"]).to_numpy()
+            differences = exact_zeros((of_kind["probe"] - of_kind["baseline"]).to_numpy())
             decided = int((differences != 0).sum())
             share = percent(int((differences < 0).sum()), decided) if decided else ""
             means = [f"{of_kind[name].mean():.1f}" for name in ("probe", "baseline")]
@@ -110,7 +115,7 @@ def foresight(frame: pd.DataFrame) -> tuple[int, int, int]:
         Number of targets whose sign is foreseen, that of targets with the more frequent sign, and that of all targets
         with a difference. Equal cross-validated errors foresee that the baseline is better.
     """
-    differences = (frame["probe"] - frame["baseline"]).to_numpy()
+    differences = exact_zeros((frame["probe"] - frame["baseline"]).to_numpy())
     differs = np.isfinite(differences) & (differences != 0)
     is_better = differences[differs] < 0
     foreseen = frame["validated"].to_numpy()[differs] < 0
@@ -145,7 +150,7 @@ def model_answer(
     rows = []
     for name in PARTS:
         pairs = frame[[name, FINE_TUNING]].dropna()
-        differences = (pairs[name] - pairs[FINE_TUNING]).to_numpy()
+        differences = exact_zeros((pairs[name] - pairs[FINE_TUNING]).to_numpy())
         decided = int((differences != 0).sum())
         means = [f"{pairs[column].mean():.1f}" for column in (name, FINE_TUNING)]
         share = percent(int((differences < 0).sum()), decided) if decided else ""

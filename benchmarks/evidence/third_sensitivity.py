@@ -13,7 +13,7 @@ from evidence.replay_tables import SHORT, PrintedTable
 from evidence.selection import CONSTANT, HISTORY, Table
 from evidence.third_choice import EARLIER, judged_regrets
 from evidence.third_jobs import judging_targets
-from evidence.third_models import LARGEST, chosen_table, in_order, rate_of
+from evidence.third_models import LARGEST, chosen_table, exact_zeros, in_order, rate_of
 from evidence.two_way import target_interval
 from modgap.ranking.history.measure import MIDDLE_RATE
 from modgap.targets.named_manifests import named_manifest
@@ -94,7 +94,7 @@ def fine_tuned_answer(table: Table, results: Sequence[Mapping[str, Any]], choice
     baselines = chosen_table(results, LARGEST, choices)["baseline"]
     rows = []
     for name in (CONSTANT, HISTORY.format(SHORT), "best of all, known afterwards"):
-        differences = (lowest + regrets.get(name, np.zeros(len(lowest))) - baselines).dropna()
+        differences = exact_zeros((lowest + regrets.get(name, np.zeros(len(lowest))) - baselines).dropna())
         better, decided = int((differences < 0).sum()), int((differences != 0).sum())
         rows.append([name, _interval(differences), f"{better} of {decided}"])
     shares = [_edge_share(sources, choices) for sources in (list(table.models), [CONSTANT_SOURCE])]
