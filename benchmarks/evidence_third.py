@@ -201,6 +201,7 @@ def _model_answers(logs: Logs) -> list[PrintedTable]:
         third_models.model_answer(results, logs["choice"], with_constant=False),
         third_sensitivity.fine_tuned_answer(table, results, logs["choice"]),
         third_sensitivity.sensitivity_answer(table, results, logs["choice"]),
+        third_sensitivity.ties_answer(table, results),
         found_power({f"best probe of all - fine-tuning of {CONSTANT}": differences}),
     ]
 

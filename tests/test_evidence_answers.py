@@ -308,6 +308,29 @@ def test_the_sensitivity_table_has_the_means_of_other_weights_and_choices(
     assert beside.rows[-1][1:] == [text(best - baselines), f"{(best < baselines).sum()} of 4"]
 
 
+def test_equal_errors_have_the_first_source_or_the_mean_of_models_in_the_other_rule(
+    choice, logged, import_benchmark, monkeypatch
+):
+    sensitivity, jobs = import_benchmark("evidence.third_sensitivity"), import_benchmark("evidence.third_jobs")
+    monkeypatch.setattr(sensitivity, "judging_targets", lambda: dict.fromkeys(JUDGING, "image"))
+    equal = {jobs.SOURCES[5]: 10.0, jobs.SOURCES[7]: 14.0}
+    results = [
+        model_result(target, part, model, 0.1, error + number, str(size))
+        for number, target in enumerate(JUDGING)
+        for size in jobs.SIZES
+        for part, model, error in (("baseline", "linear", 9.0), *(("probe", *one) for one in equal.items()))
+    ]
+    table = choice.error_table([logged], [one for one in results if "128" in one["validated"]], JUDGING)
+    # The first of the two is the best source, and the constant answer the first of all.
+    gains = 100 * (0.05 - table.errors[0, -4:-1])
+    rows = sensitivity.ties_answer(table, results).rows
+    low, high = stats.t.interval(0.95, 2, gains.mean(), stats.sem(gains))
+    assert rows[0][1] == f"{gains.mean():.1f} [{low:.1f}, {high:.1f}] (3)"
+    assert [row[1] for row in rows[1:]] == ["3.0 [3.0, 3.0] (4)"] * 3
+    by_mean = choice.judged_regrets(table)
+    assert by_mean[choice.PROBE][:3] == pytest.approx(50 * (table.errors[7, -4:-1] - 0.05))
+
+
 def test_earlier_targets_are_judged_as_if_they_were_new(choice, logged):
     table = choice.error_table([logged], targets=())
     regrets = choice.earlier_regrets(table.of(np.arange(4), np.arange(6)))

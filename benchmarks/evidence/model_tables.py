@@ -10,6 +10,7 @@ from scipy import stats
 
 from evidence.page import replace_section
 from evidence.ranking_jobs import EPOCHS, Job, chosen_rate, n_seeds
+from evidence.two_way import exact_zeros
 
 CONSTANT = "efficientnet-lite0@64px"
 """The source that is always named."""
@@ -188,7 +189,7 @@ def _comparisons(groups: Groups, errors: Errors, size: int) -> ModelTable:
 def _difference_row(kind: str, targets: Sequence[str], errors: Errors, one: str, other: str) -> list[str] | None:
     """Return the mean difference of two models, with its interval by t over targets; None with fewer than two."""
     pairs = [errors[target] for target in targets if one in errors[target] and other in errors[target]]
-    differences = np.array([pair[one] - pair[other] for pair in pairs])
+    differences = exact_zeros([pair[one] - pair[other] for pair in pairs])
     if len(differences) < 2:
         return None
     better, decided = int((differences < 0).sum()), int((differences != 0).sum())

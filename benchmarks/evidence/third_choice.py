@@ -12,7 +12,7 @@ from evidence.replay_tables import SHORT, PrintedTable
 from evidence.replays import pools
 from evidence.selection import ALONE, CONSTANT, HISTORY, RANDOM, Table, Variables, judge_forecasts, judge_scores
 from evidence.third_jobs import EARLIER_TARGETS, EARLIER_TEXTS, SOURCES, judging_targets, last_error
-from evidence.two_way import target_interval
+from evidence.two_way import exact_zeros, target_interval
 from modgap.answers.formatting import p_value_text
 from modgap.ranking.history.measure import ALL, EPOCHS, HALF, MIDDLE_RATE, RATES, Training, best_rate
 from modgap.ranking.source_patterns import split_input_size
@@ -209,5 +209,5 @@ def _interval(values: np.ndarray) -> str:
 
 def _difference(values: np.ndarray) -> str:
     """Return a mean difference with its interval, and the p-value of Wilcoxon's signed-rank test."""
-    p_value = stats.wilcoxon(values).pvalue if np.any(values) else 1.0
+    p_value = stats.wilcoxon(exact_zeros(values)).pvalue if np.any(values) else 1.0
     return f"{_interval(values)}, {p_value_text(p_value)}"

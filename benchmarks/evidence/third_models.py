@@ -13,7 +13,7 @@ from evidence.model_jobs import jobs
 from evidence.model_tables import CONSTANT, FINE_TUNING, PARTS, chosen_models, percent
 from evidence.replay_tables import PrintedTable
 from evidence.third_jobs import SIZES, all_judging_targets, judging_targets, last_error, models_design
-from evidence.two_way import target_interval
+from evidence.two_way import exact_zeros, target_interval
 from modgap.ranking.history.measure import ALL, HALF, RATES, Training, best_rate
 from modgap.ranking.source_patterns import split_input_size
 
@@ -60,11 +60,6 @@ def in_order(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         return order.get((job["part"], job["model"], job["target"]), len(order))
 
     return sorted(results, key=place)
-
-
-def exact_zeros(differences: Any) -> Any:
-    """Return differences of errors in percent in which equal errors, of other rounding, differ by exactly 0."""
-    return np.round(differences, 9)
 
 
 def constant_error(choices: ResultLog, target: str) -> float | None:

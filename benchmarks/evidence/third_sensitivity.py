@@ -1,6 +1,7 @@
 """Sensitivity of the primary differences of A, B and C (first part), declared before any of them was computed."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,10 @@ from evidence.model_tables import CONSTANT as CONSTANT_SOURCE
 from evidence.model_tables import FINE_TUNING, best_models
 from evidence.replay_tables import SHORT, PrintedTable
 from evidence.selection import CONSTANT, HISTORY, Table
-from evidence.third_choice import EARLIER, judged_regrets
-from evidence.third_jobs import judging_targets
-from evidence.third_models import LARGEST, chosen_table, exact_zeros, in_order, rate_of
-from evidence.two_way import target_interval
+from evidence.third_choice import EARLIER, PROBE, judged_regrets
+from evidence.third_jobs import SIZES, judging_targets
+from evidence.third_models import LARGEST, chosen_table, in_order, rate_of
+from evidence.two_way import exact_zeros, target_interval
 from modgap.ranking.history.measure import MIDDLE_RATE
 from modgap.targets.named_manifests import named_manifest
 
@@ -64,24 +65,43 @@ def sensitivity_answer(table: Table, results: Sequence[Mapping[str, Any]], choic
 
 def gain_of_history(table: Table) -> pd.Series:
     """Return the regret of history with pilots of three epochs minus that of the constant answer, by judging target."""
-    regrets = judged_regrets(table)
-    return pd.Series(regrets[HISTORY.format(SHORT)] - regrets[CONSTANT], list(table.targets[len(EARLIER) :])).dropna()
+    return _gain(judged_regrets(table), HISTORY.format(SHORT), table)
+
+
+def _gain(regrets: Mapping[str, np.ndarray], way: str, table: Table) -> pd.Series:
+    return pd.Series(regrets[way] - regrets[CONSTANT], list(table.targets[len(EARLIER) :])).dropna()
 
 
 def _without(table: Table, source: str) -> Table:
     return table.of(np.array([number for number, name in enumerate(table.models) if name != source]))
 
 
-def equal_errors(results: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def equal_errors(results: Sequence[Mapping[str, Any]], size: int = LARGEST) -> pd.DataFrame:
     """Return the mean test errors of the models with the lowest cross-validated error, by target and kind of model."""
     rows = {
-        target: {
-            name: np.mean([model["errors"][str(LARGEST)] for model in models]) for name, models in of_parts.items()
-        }
-        for target, of_parts in best_models(in_order(results), LARGEST).items()
+        target: {name: np.mean([model["errors"][str(size)] for model in models]) for name, models in of_parts.items()}
+        for target, of_parts in best_models(in_order(results), size).items()
         if target in judging_targets()
     }
     return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def ties_answer(table: Table, results: Sequence[Mapping[str, Any]]) -> PrintedTable:
+    """Return differences with the other rule for equal errors: in A the first source counts, in B the mean of models.
+
+    Args:
+        table: Result of `error_table`.
+        results: Results of the baselines and probes.
+    """
+    probes = table.scores[PROBE] - 1e-9 * np.arange(len(table.models))[:, None]
+    regrets = judged_regrets(replace(table, scores={PROBE: probes}))
+    rows = [[f"{PROBE} - {CONSTANT}, first of equal errors", _interval(_gain(regrets, PROBE, table))]]
+    for size in SIZES:
+        equal = equal_errors(results, size)
+        cell = _interval((equal["probe"] - equal["baseline"]).dropna())
+        rows.append([f"best probe - best baseline, {size} labeled, mean over equal errors", cell])
+    title = "Equal cross-validated errors by the other rule, which was not declared"
+    return PrintedTable(title, ["difference", "points [95 %]"], rows)
 
 
 def fine_tuned_answer(table: Table, results: Sequence[Mapping[str, Any]], choices: ResultLog) -> PrintedTable:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -132,6 +133,11 @@ def two_way_interval(
     low, high = np.percentile(means, [2.5, 97.5])
     beyond = min((means <= 0).sum(), (means >= 0).sum())
     return MeanInterval(mean, float(low), float(high), min(1.0, 2 * (1 + float(beyond)) / (1 + resamples)))
+
+
+def exact_zeros(differences: Any) -> Any:
+    """Return differences of errors in percent in which equal errors, of other rounding, differ by exactly 0."""
+    return np.round(differences, 9)
 
 
 def target_interval(values: np.ndarray) -> MeanInterval:
