@@ -42,7 +42,7 @@ from evidence import (
 )
 from evidence.model_tables import CONSTANT, FINE_TUNING
 from evidence.page import replace_section
-from evidence.repeats import repeat_jobs
+from evidence.repeats import count_same, repeat_jobs
 from evidence.replay_tables import PrintedTable
 from evidence.running import refuse_absent, run_jobs
 from evidence.selection import Table
@@ -163,8 +163,10 @@ def _choice_answers(logs: Logs) -> list[PrintedTable]:
     table = _choice_table(logs)
     regrets = third_choice.judged_regrets(table)
     return [
-        third_choice.choice_answer(regrets, "all sources", table.seconds),
-        third_choice.choice_answer(third_choice.of_constant(regrets, table), "all sources, without texts"),
+        third_choice.choice_answer(regrets, "all sources"),
+        third_choice.choice_answer(
+            third_choice.of_constant(regrets, table), "all sources, without texts", table.seconds
+        ),
         third_choice.choice_answer(third_choice.judged_pool_regrets(table), "five sources, the mean over pools"),
         found_power({"history and 3 epochs - constant answer, all sources": third_sensitivity.gain_of_history(table)}),
     ]
@@ -201,7 +203,7 @@ def _model_answers(logs: Logs) -> list[PrintedTable]:
         third_models.model_answer(results, logs["choice"], with_constant=False),
         third_sensitivity.fine_tuned_answer(table, results, logs["choice"]),
         third_sensitivity.sensitivity_answer(table, results, logs["choice"]),
-        third_sensitivity.ties_answer(table, results),
+        third_sensitivity.further_answer(table, results, logs["choice"]),
         found_power({f"best probe of all - fine-tuning of {CONSTANT}": differences}),
     ]
 
@@ -263,13 +265,16 @@ QUESTIONS = {
 
 
 def cost_table(folder: Path) -> PrintedTable:
-    """Return the core-hours of each part that were planned and that its jobs have taken so far."""
+    """Return the core-hours of each part, planned and taken so far, and how many repeated jobs gave the same numbers."""
     rows = []
     for name, planned in PLANNED.items():
         log = ResultLog(folder / f"{name}.jsonl")
         hours = CORES.get(name, 1) * sum(result["seconds"] for result in log.results()) / 3600
-        rows.append([name, f"{len(log.results()):,}", f"{planned:g}", f"{hours:.1f}"])
-    return PrintedTable("Jobs that are done", ["part", "jobs", "core-hours planned", "core-hours spent"], rows)
+        again = ResultLog(folder / f"{name}.again.jsonl")
+        repeated = f"{count_same(log, again)} of {len(again.results())}" if again.results() else ""
+        rows.append([name, f"{len(log.results()):,}", f"{planned:g}", f"{hours:.1f}", repeated])
+    heads = ["part", "jobs", "core-hours planned", "core-hours spent", "the same when repeated"]
+    return PrintedTable("Jobs that are done", heads, rows)
 
 
 def answered(folder: Path) -> dict[str, Logs]:

@@ -1,14 +1,25 @@
 """Repetition of finished jobs, whose numbers must be the same."""
 
+import json
 import os
 import random
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from result_log import ResultLog
 
 NOT_COMPARED = ("seconds", "code")
+
+
+def count_same(first: ResultLog, again: ResultLog) -> int:
+    """Return the number of repeated jobs whose results differ in their seconds and their code alone."""
+    before = {json.dumps(result["job"], sort_keys=True): result for result in first.results()}
+    return sum(_is_same(before[json.dumps(one["job"], sort_keys=True)], one) for one in again.results())
+
+
+def _is_same(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    return all(before[name] == after.get(name) for name in before if name not in NOT_COMPARED)
 
 
 def repeat_jobs(jobs: Sequence[Any], work: Callable[[Any, ResultLog], dict], log: ResultLog, most: int) -> None:
@@ -31,7 +42,7 @@ def repeat_jobs(jobs: Sequence[Any], work: Callable[[Any, ResultLog], dict], log
             os.environ["MODGAP_CACHE"] = cache
             before, after = log.get(job), work(job, second)
         assert before is not None
-        equal = all(before[name] == after[name] for name in before if name not in NOT_COMPARED)
+        equal = _is_same(before, after)
         n_equal += equal
         print(f"{job.name}: {'the same' if equal else f'{before} before, {after} now'}", flush=True)
     print(f"{n_equal} of {len(chosen)} jobs give the same numbers")

@@ -30,7 +30,7 @@ class Table:
         scores: Scores by name, higher is better, each (S, n); NaN where one is not defined.
         stages: Names of the pilots that are known at each stage.
         portfolio: Number of models of a portfolio; 0 for none.
-        seconds: Seconds that each pilot of all models takes on a target, by name, the mean over targets.
+        seconds: Seconds that each pilot of all models takes on a target, by name, the mean over targets that all read.
     """
 
     name: str

@@ -62,6 +62,7 @@ def error_table(
         seconds[SHORT][cell[1]] += middle["seconds"] * EPOCHS[1] / EPOCHS[-1]
         seconds[BEST_PILOT][cell[1]] += sum(half["seconds"] for half in halves.values())
     names = (*PILOTS, BEST_PILOT)
+    is_read = np.isfinite(errors[:, len(EARLIER) :]).all(axis=0)
     # The same samples judge all sources.
     judged = np.array([next(iter(column[np.isfinite(column)]), np.nan) for column in held_out.T])
     return Table(
@@ -73,7 +74,7 @@ def error_table(
         dict.fromkeys(names, judged),
         scores={PROBE: _probe_scores(probes, sources, every)},
         stages=STAGES,
-        seconds={name: float(of_targets[-len(judging) :].mean()) for name, of_targets in seconds.items()},
+        seconds={name: float(spent[len(EARLIER) :][is_read].mean()) for name, spent in seconds.items()},
     )
 
 

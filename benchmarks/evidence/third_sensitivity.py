@@ -1,5 +1,6 @@
 """Sensitivity of the primary differences of A, B and C (first part), declared before any of them was computed."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,11 +13,11 @@ from evidence.model_tables import CONSTANT as CONSTANT_SOURCE
 from evidence.model_tables import FINE_TUNING, best_models
 from evidence.replay_tables import SHORT, PrintedTable
 from evidence.selection import CONSTANT, HISTORY, Table
-from evidence.third_choice import EARLIER, PROBE, judged_regrets
+from evidence.third_choice import EARLIER, PROBE, judged_pool_regrets, judged_regrets, of_constant
 from evidence.third_jobs import SIZES, judging_targets
 from evidence.third_models import LARGEST, chosen_table, in_order, rate_of
 from evidence.two_way import exact_zeros, target_interval
-from modgap.ranking.history.measure import MIDDLE_RATE
+from modgap.ranking.history.measure import MIDDLE_RATE, RATES
 from modgap.targets.named_manifests import named_manifest
 
 DOUBTFUL = ("article-languages", "human-populations", "influenza-years", "libras-movements", "solar-flares")
@@ -53,8 +54,7 @@ def sensitivity_answer(table: Table, results: Sequence[Mapping[str, Any]], choic
         "B": (equal["probe"] - equal["baseline"]).dropna(),
         "C": (equal["any probe"] - frame[FINE_TUNING]).dropna(),
     }
-    inside = [target for target in of_c.index if rate_of(CONSTANT_SOURCE, choices, target) == MIDDLE_RATE]
-    rows["rate of fine-tuning not at an edge"] = {"C": of_c[inside]}
+    rows["rate of fine-tuning not at an edge"] = {"C": of_c[_has_middle_rate(of_c, choices)]}
     cells = [[name, *(_interval(of_row.get(question)) for question in QUESTIONS)] for name, of_row in rows.items()]
     left_out = {question: (one.sum() - one) / (len(one) - 1) for question, one in planned.items()}
     cells.append(["one target left out", *(_range(left_out[question]) for question in QUESTIONS)])
@@ -86,28 +86,39 @@ def equal_errors(results: Sequence[Mapping[str, Any]], size: int = LARGEST) -> p
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def ties_answer(table: Table, results: Sequence[Mapping[str, Any]]) -> PrintedTable:
-    """Return differences with the other rule for equal errors: in A the first source counts, in B the mean of models.
+def further_answer(table: Table, results: Sequence[Mapping[str, Any]], choices: ResultLog) -> PrintedTable:
+    """Return differences that were not declared: other rules for equal errors, and what readers asked for.
 
     Args:
         table: Result of `error_table`.
         results: Results of the baselines and probes.
+        choices: Results of question A.
     """
+    frame = chosen_table(results, LARGEST, choices)
+    history, of_a = HISTORY.format(SHORT), gain_of_history(table)
+    pooled = of_constant(judged_pool_regrets(table), table)
     probes = table.scores[PROBE] - 1e-9 * np.arange(len(table.models))[:, None]
-    regrets = judged_regrets(replace(table, scores={PROBE: probes}))
-    rows = [[f"{PROBE} - {CONSTANT}, first of equal errors", _interval(_gain(regrets, PROBE, table))]]
+    first = judged_regrets(replace(table, scores={PROBE: probes}))
+    baseline = (frame["baseline"] - frame[FINE_TUNING]).dropna()
+    rows = {
+        f"A: {history} - {CONSTANT}, without the target with the largest difference": of_a.drop(of_a.abs().idxmax()),
+        f"A: {history} - {CONSTANT}, five sources, without texts": _gain(pooled, history, table),
+        f"A: {PROBE} - {CONSTANT}, first of equal errors": _gain(first, PROBE, table),
+        "B: lowest cross-validated error of all - best baseline": (frame["any"] - frame["baseline"]).dropna(),
+    }
     for size in SIZES:
         equal = equal_errors(results, size)
-        cell = _interval((equal["probe"] - equal["baseline"]).dropna())
-        rows.append([f"best probe - best baseline, {size} labeled, mean over equal errors", cell])
-    title = "Equal cross-validated errors by the other rule, which was not declared"
-    return PrintedTable(title, ["difference", "points [95 %]"], rows)
+        name = f"B: best probe - best baseline, {size} labeled, mean over equal errors"
+        rows[name] = (equal["probe"] - equal["baseline"]).dropna()
+    rows["C: best baseline - fine-tuning, rate not at an edge"] = baseline[_has_middle_rate(baseline, choices)]
+    title = "Differences in points that were not declared before the answers"
+    return PrintedTable(title, ["difference", "[95 %]"], [[name, _interval(one)] for name, one in rows.items()])
 
 
 def fine_tuned_answer(table: Table, results: Sequence[Mapping[str, Any]], choices: ResultLog) -> PrintedTable:
     """Return the fine-tuned sources that each way chooses, and the best of all in hindsight, beside the best baseline.
 
-    The title has the shares of learning rates that lie at an edge of the grid.
+    The title has the numbers of learning rates that were chosen.
     """
     errors = pd.DataFrame(100 * table.errors, columns=list(table.targets)).iloc[:, len(EARLIER) :]
     lowest, regrets = errors.min(), judged_regrets(table)
@@ -117,18 +128,21 @@ def fine_tuned_answer(table: Table, results: Sequence[Mapping[str, Any]], choice
         differences = exact_zeros((lowest + regrets.get(name, np.zeros(len(lowest))) - baselines).dropna())
         better, decided = int((differences < 0).sum()), int((differences != 0).sum())
         rows.append([name, _interval(differences), f"{better} of {decided}"])
-    shares = [_edge_share(sources, choices) for sources in (list(table.models), [CONSTANT_SOURCE])]
+    chosen = [_chosen_rates(sources, choices) for sources in (list(table.models), [CONSTANT_SOURCE])]
     title = (
-        f"Error of fine-tuned sources minus that of the best baseline, {LARGEST} labeled samples; {shares[0]} of the "
-        f"rates of all sources lie at an edge of the grid, and {shares[1]} of those of {CONSTANT_SOURCE}"
+        f"Error of fine-tuned sources minus that of the best baseline, {LARGEST} labeled samples; rates of all sources: "
+        f"{chosen[0]}; rates of {CONSTANT_SOURCE}: {chosen[1]}"
     )
     return PrintedTable(title, ["source", "minus best baseline [95 %]", "source is better"], rows)
 
 
-def _edge_share(sources: Sequence[str], choices: ResultLog) -> str:
-    rates = [rate_of(source, choices, target) for source in sources for target in judging_targets()]
-    known = [rate for rate in rates if rate is not None]
-    return f"{np.mean([rate != MIDDLE_RATE for rate in known]):.0%}"
+def _chosen_rates(sources: Sequence[str], choices: ResultLog) -> str:
+    chosen = Counter(rate_of(source, choices, target) for source in sources for target in judging_targets())
+    return ", ".join(f"{chosen[rate]} of {rate:g}" for rate in sorted(RATES))
+
+
+def _has_middle_rate(differences: pd.Series, choices: ResultLog) -> list[bool]:
+    return [rate_of(CONSTANT_SOURCE, choices, str(target)) == MIDDLE_RATE for target in differences.index]
 
 
 def _each(planned: Mapping[str, pd.Series], change: Callable[[pd.Series], pd.Series]) -> dict[str, pd.Series]:
