@@ -265,7 +265,7 @@ QUESTIONS = {
 
 
 def cost_table(folder: Path) -> PrintedTable:
-    """Return the core-hours of each part, planned and taken so far, and how many repeated jobs gave the same numbers."""
+    """Return the core-hours of each part, planned and taken so far, and how many repeated jobs were the same."""
     rows = []
     for name, planned in PLANNED.items():
         log = ResultLog(folder / f"{name}.jsonl")

@@ -195,7 +195,8 @@ def test_runs_with_one_seed_count_as_one_seed_and_have_labels_of_their_own(made,
     assert labels[3] == f"{labels[0]} (2)"
     (cell,) = grid_cells(result.encoders)
     assert cell.seeds == 1
-    assert cell.interval == result.encoders[1].first_probe.interval
+    # The interval of one of the runs need not hold their mean.
+    assert np.isnan(cell.interval).all()
 
 
 def test_run_of_another_input_size_is_refused_with_its_size(made):

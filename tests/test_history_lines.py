@@ -266,14 +266,16 @@ def test_lines_without_a_checksum_are_about_the_known_target_of_their_name():
     assert len(history_table([*known, added, line("a", "t", target_digest="3")], SETUP).targets) == 4
 
 
-def test_errors_of_one_line_do_not_erase_those_of_another_size():
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_lines_of_other_numbers_of_samples_the_nearest_counts(order):
     lines = [
         line("a", "t", {"trained": 0.5, "pilot-1": 0.75}, held_out={"pilot-1": 64}),
-        line("a", "t", {"pilot-1": 0.25}, setup=replace(SETUP, samples=256)),
+        line("a", "t", {"pilot-1": 0.25, "pilot-3": 0.125}, setup=replace(SETUP, samples=2 * SETUP.samples)),
     ]
-    table = history_table(lines, SETUP)
-    assert table.errors[0, 0, 0] == 0.5
-    assert table.errors[0, 0, VARIABLES.index("pilot-1")] == 0.25
+    table = history_table(lines[::order], SETUP)
+    # An error that the nearest line lacks is that of the other one.
+    found = [table.errors[0, 0, VARIABLES.index(name)] for name in ("trained", "pilot-1", "pilot-3")]
+    assert found == [0.5, 0.75, 0.125]
 
 
 def test_random_changes_of_a_line_are_read_or_refused(tmp_path):

@@ -470,7 +470,7 @@ def sentences(matrix):
 
 def test_sentences_of_few_targets_say_that_nothing_is_tested(matrix):
     headline, choice, *others = sentences(matrix)
-    assert headline == "Start with =HYPERLINK(1): no source is significantly better on any of the 2 targets."
+    assert headline == "Start with =HYPERLINK(1): no other source is significantly better on any of the 2 targets."
     assert choice.startswith("Which source is best overall? Unknown. =HYPERLINK(1) has the lowest mean rank, 1.0 of 2.")
     absent = "To compute what is absent, run the command without --cached."
     assert f"Unfinished: Not in the cache: 3 jobs. {absent}" in others
@@ -536,7 +536,7 @@ def test_equal_values_and_sources_without_a_value_have_their_own_headlines():
     alone = make_matrix([make_measure("leep", np.ones((1, 3)))], ["a"], ["t", "u", "v"])
     assert sentences(alone)[0] == "a is the only source."
     doubtful = make_matrix([make_measure("leep", [[2.0, 2.0], [1.0, 1.0]])], ["a", "b"], ["t", "u"], help_="doubtful")
-    assert sentences(doubtful)[0].startswith("If you transfer, use a: no source is significantly better on any")
+    assert sentences(doubtful)[0].startswith("If you transfer, use a: no other source is significantly better on any")
     harmful = make_matrix([make_measure("leep", np.ones((2, 3)))], ["a", "b"], ["t", "u", "v"], help_="no")
     assert sentences(harmful)[0].startswith("Random weights or a baseline of the field are better on every target")
 

@@ -14,9 +14,10 @@ from modgap.distortion import probe_cross_validation, probe_evaluation
 from modgap.distortion.probe_cross_validation import cross_validate_probe, few_shot_curve
 from modgap.distortion.probe_evaluation import PROBES, entity_f1, evaluate_probe
 from modgap.errors import InputError, UsageError
-from modgap.probes.folds import held_out_mask, stratified_folds
+from modgap.probes.folds import held_out_mask, repeated_folds, stratified_folds
 from modgap.probes.logistic import logistic_path
 from modgap.probes.ridge import ridge_path
+from modgap.statistics.jackknife import group_blocks
 from modgap.statistics.paired import paired_difference
 
 
@@ -178,6 +179,22 @@ def test_few_shot_errors_decrease_and_draws_are_nested(parts, monkeypatch):
 # Repeated cross-validation
 
 
+def naive_changes(name, features, labels, groups):
+    """The change of the error of one cross-validation without one block of groups after the other."""
+
+    def wrong(left_out):
+        errors = np.zeros(len(labels))
+        for test in repeated_folds(labels, groups, 3, 1, 0).test:
+            fit, judged = ~test & ~left_out, test & ~left_out
+            parts = (features[fit], labels[fit], features[judged], labels[judged])
+            result = evaluate_probe(name, *parts, train_groups=groups[fit])
+            errors[judged] = result.predicted != labels[judged]
+        return errors
+
+    every = wrong(np.zeros(len(labels), bool))
+    return np.array([(wrong(block) - every)[~block].mean() for block in group_blocks(labels, groups, 0)])
+
+
 def naive_cross_validation(name, features, labels, groups, repeats):
     """Return the error of each sample in each repeat, (repeats, n), by plain loops."""
     errors = np.full((repeats, len(labels)), np.nan)
@@ -205,7 +222,12 @@ def test_cross_validation_equals_plain_loops(name, grouped):
     sums = np.array([(errors.mean(0) - errors.mean())[units == unit].sum() for unit in np.unique(units)])
     n_units = len(sums)
     shares = np.unique(units, return_counts=True)[1] / 200
-    variance = ((sums / 200) ** 2 / (1 - shares)).sum() + errors.mean(axis=1).var(ddof=1)
+    variance = ((sums / 200) ** 2 / (1 - shares)).sum()
+    if grouped:
+        changes = naive_changes(name, features, labels, groups)
+        variance += (len(changes) - 1) / len(changes) * ((changes - changes.mean()) ** 2).sum()
+    else:
+        variance += errors.mean(axis=1).var(ddof=1)
     assert probe.standard_error == pytest.approx(np.sqrt(variance))
     assert (probe.n_units, probe.samples, probe.repeats) == (n_units, 200, 3)
     assert probe.interval[0] < probe.value < probe.interval[1]
@@ -254,7 +276,8 @@ def test_paired_probes_have_the_naive_standard_error():
     difference = paired_difference(probes[0].errors, probes[1].errors)
     errors = np.subtract(*(naive_cross_validation("nearest-mean", x, labels, groups, 5) for x in (noisy, features)))
     means = np.array([errors.mean(0)[groups == group].mean() for group in range(20)])
-    variance = means.var(ddof=1) / 20 + errors.mean(axis=1).var(ddof=1)
+    changes = np.subtract(*(naive_changes("nearest-mean", x, labels, groups) for x in (noisy, features)))
+    variance = means.var(ddof=1) / 20 + (len(changes) - 1) / len(changes) * ((changes - changes.mean()) ** 2).sum()
     assert difference.value == pytest.approx(errors.mean())
     assert difference.standard_error == pytest.approx(np.sqrt(variance))
 

@@ -130,8 +130,8 @@ def fine_tuned_answer(table: Table, results: Sequence[Mapping[str, Any]], choice
         rows.append([name, _interval(differences), f"{better} of {decided}"])
     chosen = [_chosen_rates(sources, choices) for sources in (list(table.models), [CONSTANT_SOURCE])]
     title = (
-        f"Error of fine-tuned sources minus that of the best baseline, {LARGEST} labeled samples; rates of all sources: "
-        f"{chosen[0]}; rates of {CONSTANT_SOURCE}: {chosen[1]}"
+        f"Error of fine-tuned sources minus that of the best baseline, {LARGEST} labeled samples; "
+        f"rates of all sources: {chosen[0]}; rates of {CONSTANT_SOURCE}: {chosen[1]}"
     )
     return PrintedTable(title, ["source", "minus best baseline [95 %]", "source is better"], rows)
 

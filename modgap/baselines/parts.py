@@ -95,7 +95,9 @@ def _require(holds: bool, reason: str) -> None:
 def standard_scale(values: np.ndarray, axis: int | tuple[int, ...] = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation over some axes in double precision, the latter 1 where values are constant."""
     sd = values.std(axis=axis, dtype=np.float64)
-    return values.mean(axis=axis, dtype=np.float64), np.where(sd > 0, sd, 1)
+    # By rounding, equal values can have a deviation that is not 0.
+    varies = (sd > 0) & (values.max(axis=axis) > values.min(axis=axis))
+    return values.mean(axis=axis, dtype=np.float64), np.where(varies, sd, 1)
 
 
 @dataclass(frozen=True)

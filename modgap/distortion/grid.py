@@ -74,7 +74,7 @@ def grid_cells(results: Sequence[EncoderResult]) -> list[GridCell]:
             by_seed.setdefault(result.encoder.seed, []).append(result.first_probe.value)
         errors = np.array([np.mean(values) for values in by_seed.values()])
         mean = float(errors.mean())
-        interval = members[0].first_probe.interval or (math.nan, math.nan)
+        interval = (members[0].first_probe.interval if len(members) == 1 else None) or (math.nan, math.nan)
         if len(errors) > 1:
             margin = student_margin(errors)
             interval = max(0.0, mean - margin), min(1.0, mean + margin)

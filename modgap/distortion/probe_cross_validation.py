@@ -1,7 +1,7 @@
 """Errors of probes in repeated cross-validation, with intervals, and errors of probes with few training samples."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,6 +12,7 @@ from modgap.probes.folds import repeated_folds
 from modgap.probes.input_checks import validate_samples
 from modgap.statistics.bootstrap import unit_numbers
 from modgap.statistics.intervals import MIN_UNITS, SampleErrors, average_errors, estimate_mean
+from modgap.statistics.jackknife import group_blocks
 
 FOLDS = 3
 """Number of folds of a repeat: a probe is fitted on two thirds of the samples and tested on the others."""
@@ -70,7 +71,9 @@ def cross_validate_probe(
     """Compute the error rate of a probe in repeated stratified three-fold cross-validation.
 
     Every fit also chooses the hyperparameter anew, on its own training samples. The squared standard error is
-    s^2(unit means) / G + s^2(averages of the repeats); see `modgap.statistics.intervals.estimate_mean`.
+    s^2(unit means) / G + s^2(averages of the repeats); see `modgap.statistics.intervals.estimate_mean`. With groups,
+    which all repeats share, a jackknife takes the place of the second term: the first repeat is fitted again without
+    one block of groups after the other.
 
     Args:
         name: Name of the probe, as for `evaluate_probe`.
@@ -110,6 +113,20 @@ def cross_validate_probe(
         predicted = np.concatenate([one.predicted for one in results])
         f1 = entity_f1(predicted, np.concatenate([truth[test] for test in splits.test]), outside)
     errors = average_errors(misclassified, splits, np.full(len(truth), 1 / len(truth)), units)
+    changes = []
+    for block in group_blocks(truth, None if groups is None else units, split_seed):
+        change, n_judged = 0.0, 0
+        for number in range(FOLDS):
+            fit, test = splits.fit[number] & ~block, splits.test[number] & ~block
+            if len(np.unique(truth[fit])) > 1 and test.any():
+                parts = (array[fit], truth[fit], array[test], truth[test])
+                wrong = evaluate_probe(name, *parts, train_groups=units[fit], seed=seed).misclassified
+                change += float((wrong - misclassified[number, test]).sum())
+                n_judged += int(test.sum())
+        if n_judged:
+            changes.append(change / n_judged)
+    if len(changes) > 1:
+        errors = replace(errors, without=np.array(changes))
     mean = estimate_mean(errors)
     notes = []
     if mean.interval is None:

@@ -1,6 +1,8 @@
 """Figures of probes: the error before and after fine-tuning by target, epochs and method, and with few samples."""
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -8,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
-from scipy import stats
 
 from modgap.answers.figures.files import ResultFigure, result_figure
 from modgap.answers.figures.intervals import interval_columns, tidy_frame
@@ -33,8 +34,9 @@ from modgap.distortion.grid import GridCell, display_name, grid_cells, starts_fr
 from modgap.distortion.measurement import EncoderResult, SurrogateResult
 from modgap.distortion.probe_cross_validation import FewShotCurve
 from modgap.errors import UsageError
-from modgap.statistics.intervals import student_margin
+from modgap.statistics.intervals import degrees_of_freedom
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL, holm
+from modgap.statistics.paired import paired_difference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,7 +51,7 @@ HEADING = 1.25
 """Height of the heading of a target, in rows."""
 SMALL = 0.01
 """Difference of errors below which all are printed with three decimals."""
-COUNTED = "whose difference to the source has a 95 % interval above 0, without correction for their number"
+COUNTED = "whose error is significantly higher than that of the source, corrected for their number by Holm"
 GRAY = Series(Ink.AXIS, Ink.SECONDARY, "", 1.0)
 TITLE_SERIES = Series(Ink.ERROR, Ink.ERROR_TEXT, "o", 2.4)
 COLORED = (Series(Ink.TITLE, Ink.TITLE, "s", 1.5), Series(Ink.SOURCE, Ink.SOURCE, "^", 1.5))
@@ -222,20 +224,36 @@ def _has_one_epoch(frame: pd.DataFrame) -> bool:
 
 
 def _raises_error(result: SurrogateResult, cell: GridCell) -> bool:
-    """Return True if the error after fine-tuning is significantly higher than before.
-
-    With one seed the test is paired by sample. With several, the 95 % interval over seeds has to lie above the error
-    before fine-tuning.
-    """
-    if cell.seeds > 1:
-        return cell.interval[0] > result.encoders[0].first_probe.value
+    """Return True if the error after fine-tuning is significantly higher than before, by `_is_higher`."""
     about = (cell.target, cell.method, cell.epoch)
-    runs = [one for one in result.encoders if one.encoder.run is not None]
-    return any(
-        _is_worse(one)
-        for one in runs
-        if (str(one.encoder.target), one.encoder.method, one.encoder.trained_epochs) == about
-    )
+    runs = [
+        one
+        for one in result.encoders
+        if one.encoder.run is not None
+        and (str(one.encoder.target), one.encoder.method, one.encoder.trained_epochs) == about
+    ]
+    return _is_higher(runs, result.encoders[:1])
+
+
+def _is_higher(first: Sequence[EncoderResult], second: Sequence[EncoderResult]) -> bool:
+    """Return True if the mean error of some seeds is significantly higher than that of others, at the 5 % level.
+
+    Errors are paired sample by sample. The spread between seeds counts too: they share the samples, so that it alone
+    would be too small.
+    """
+    means, spreads = [], []
+    for members in (first, second):
+        errors = [one.first_probe.errors for one in members]
+        parts = {
+            name: np.mean([getattr(one, name) for one in errors], axis=0)
+            for name in ("errors", "averages", *(["without"] if errors[0].without is not None else []))
+        }
+        means.append(replace(errors[0], **parts))
+        values = [one.first_probe.value for one in members]
+        spreads.append((float(np.var(values, ddof=1)) / len(values), len(values) - 1) if values[1:] else (0.0, np.inf))
+    spread = sum(variance for variance, _ in spreads)
+    interval = paired_difference(means[0], means[1], spread, degrees_of_freedom(spreads)).interval
+    return interval is not None and interval[0] > 0
 
 
 def _last_means(frame: pd.DataFrame) -> pd.Series:
@@ -250,27 +268,29 @@ def _sort_methods(frame: pd.DataFrame) -> list[str]:
 
 
 def _method_with_largest_loss(result: SurrogateResult, frame: pd.DataFrame) -> str | None:
-    """Return the method that loses significantly more than each other method on every target. None if there is none."""
+    """Return the method with a significantly higher error than the source and each other method on every target.
+
+    None if there is none, or a method has one seed.
+    """
     worst, *others = _sort_methods(frame)
     for target in set(frame["target"]):
-        for other in others:
-            # The errors are paired by seed, and the 95 % interval of their mean difference has to lie above 0.
-            errors, other_errors = (_last_errors(result, target, name) for name in (worst, other))
-            paired = np.array([errors[seed] - other_errors[seed] for seed in errors.keys() & other_errors.keys()])
-            if len(paired) < 2 or not paired.mean() - student_margin(paired) > 0:
-                return None
+        highest, *lower = (_last_runs(result, target, name) for name in (worst, *others))
+        if any(len(runs) < 2 for runs in (highest, *lower)):
+            return None
+        if not all(_is_higher(highest, runs) for runs in (result.encoders[:1], *lower)):
+            return None
     return worst if others else None
 
 
-def _last_errors(result: SurrogateResult, target: str, method: str) -> dict[int | None, float]:
-    """Return the error after the last epoch by seed."""
+def _last_runs(result: SurrogateResult, target: str, method: str) -> list[EncoderResult]:
+    """Return the encoder after the last epoch of each seed."""
     runs = [
         encoder
         for encoder in result.encoders
         if encoder.encoder.run is not None and encoder.encoder.target == target and encoder.encoder.method == method
     ]
     runs.sort(key=lambda run: run.encoder.trained_epochs or 0)
-    return {run.encoder.seed: run.first_probe.value for run in runs}
+    return list({run.encoder.seed: run for run in runs}.values())
 
 
 def _title(result: SurrogateResult, worst: str | None, targets: Sequence[str]) -> str:
@@ -279,17 +299,16 @@ def _title(result: SurrogateResult, worst: str | None, targets: Sequence[str]) -
     if worst:
         where = name_in_title(targets[0], "target") if len(targets) == 1 else f"all {len(targets)} targets"
         return f"{name_in_title(worst, 'method')} loses the most source knowledge on {where}"
-    tuned = [one for one in result.encoders if one.encoder.run is not None and one.difference is not None]
-    tuned = [one for one in tuned if starts_from_source(one.encoder.method)]
-    n_worse = sum(_is_worse(encoder) for encoder in tuned)
+    tuned = [
+        one.difference
+        for one in result.encoders
+        if one.encoder.run is not None and one.difference is not None and starts_from_source(one.encoder.method)
+    ]
+    p_values = holm([math.nan if one.p_value is None else one.p_value for one in tuned])
+    n_worse = sum(p <= SIGNIFICANCE_LEVEL and one.value > 0 for p, one in zip(p_values, tuned, strict=True))
     if not n_worse:
         return "Fine-tuning does not significantly raise the probe error"
     return f"Fine-tuning raises the probe error of {n_worse} of {len(tuned)} encoders"
-
-
-def _is_worse(encoder: EncoderResult) -> bool:
-    interval = encoder.difference.interval if encoder.difference else None
-    return interval is not None and interval[0] > 0
 
 
 def _subtitle(result: SurrogateResult, epochs: Sequence[int]) -> str:
@@ -325,12 +344,13 @@ def probe_caption(result: SurrogateResult) -> str:
     if _has_one_epoch(frame):
         sentences[1] = (
             f"Circles are means over seeds; lines are 95 % intervals over {over}. A filled circle is significantly "
-            "worse than the source (paired by sample with one seed, and otherwise an interval above the dashed line)."
+            "worse than the source (paired by sample, with the spread between seeds)."
         )
     if worst:
         sentences.append(
-            f"On every target the difference between {worst} and each other method after the last epoch, paired by "
-            "seed, has a 95 % interval above 0 (not corrected for the number of comparisons)."
+            f"On every target the error of {worst} after the last epoch is significantly higher than before and than "
+            "that of each other method (paired by sample, with the spread between seeds; not corrected for the number "
+            "of comparisons)."
         )
     else:
         sentences.append(f"The title counts encoders {COUNTED}.")
@@ -376,7 +396,7 @@ def few_shot_figure(
         curves: Curve of each encoder, by its label; the source before fine-tuning comes first.
         baseline_error: Error rate of always predicting the majority class, drawn as a dashed line.
         surrogate: Name of the surrogate, for the subtitle.
-        other_sources: Labels of encoders that were not fine-tuned, or from scratch, which the title does not count.
+        other_sources: Labels of encoders that were not fine-tuned, or from scratch.
         ax: Axes to draw on. None for a new figure.
     """
     import seaborn
@@ -386,7 +406,8 @@ def few_shot_figure(
         f"Error of a {display_name(first.name)} probe on {name_in_title(surrogate, 'surrogate')} with few training "
         f"samples, mean of {first.errors.shape[1]} draws. Bands span all draws."
     )
-    title, x = _few_shot_title(curves, surrogate, other_sources), "training samples per class (log scale)"
+    title = f"Probe error on {name_in_title(surrogate, 'surrogate')} by samples per class"
+    x = "training samples per class (log scale)"
     axes = line_panel(title, subtitle, 2.2, ax, xlabel=x, ylabel="error")
     frame = few_shot_frame(curves)
     means = frame[frame["kind"] == "mean"]
@@ -418,28 +439,6 @@ def _colored(curves: Mapping[str, FewShotCurve]) -> list[str]:
     return [first, ordered[-1], ordered[0]]
 
 
-def _few_shot_title(curves: Mapping[str, FewShotCurve], surrogate: str, other_sources: Collection[str]) -> str:
-    before, *after = (curve for label, curve in curves.items() if label not in other_sources)
-    if not after:
-        return f"Probe error on {name_in_title(surrogate, 'surrogate')} by samples per class"
-    # Curves are compared at the most samples, paired by draw and corrected by Holm.
-    differences = [curve.errors[-1] - before.errors[-1] for curve in after]
-    corrected = holm([_p_value(one) for one in differences])
-    n_worse = sum(one.mean() > 0 and p <= SIGNIFICANCE_LEVEL for one, p in zip(differences, corrected, strict=True))
-    shots = int(before.shots[-1])
-    if not n_worse:
-        return f"Fine-tuning raises no error significantly at {shots:,} samples per class"
-    count = "the encoder" if len(after) == 1 else f"{n_worse} of {len(after)} encoders"
-    return f"Fine-tuning raises the error of {count} at {shots:,} samples per class"
-
-
-def _p_value(differences: np.ndarray) -> float:
-    """Return the p-value of Student's t-test for a mean difference of 0."""
-    if differences.std(ddof=1) == 0:
-        return 0.0 if differences.any() else 1.0
-    return float(stats.ttest_1samp(differences, 0).pvalue)
-
-
 def few_shot_caption(curves: Mapping[str, FewShotCurve], baseline_error: float, surrogate: str) -> str:
     """Return the caption of the figure, in whole sentences with the exact values.
 
@@ -453,10 +452,8 @@ def few_shot_caption(curves: Mapping[str, FewShotCurve], baseline_error: float, 
     sentences = [
         f"Error of a {display_name(first.name)} probe on {surrogate} by the number of training samples of each class.",
         f"Lines are means over {first.errors.shape[1]} draws of the training samples, and bands span all draws; they "
-        "are no intervals. The encoders are compared on the same draws, which share samples, so the largest sizes vary "
-        "too little.",
-        "The title counts fine-tuned encoders whose error at the most samples is significantly higher than that of the "
-        "first one (t-test paired by draw at the 5 % level, corrected for the number of encoders by Holm).",
+        "are no intervals. The draws are the same for all encoders and share samples, so they vary too little to tell "
+        "whether encoders differ.",
         f"Majority-class baseline (dashed if it is in the range of the figure): {baseline_error:.3f}.",
         f"Errors at {int(first.shots[-1]):,} samples per class: {', '.join(values)}.",
     ]

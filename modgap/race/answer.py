@@ -13,6 +13,7 @@ from modgap.answers.formatting import format_p_value, known_interval
 from modgap.errors import InputError, can_be_typed, count, format_duration, visible_name
 from modgap.race.labeled_data import LabeledData
 from modgap.race.steps import N_FOLDS, TRAINING, Outcome
+from modgap.race.strategy import SHORT
 from modgap.race.transfer import LONGEST_LIMIT, Race, Tested
 from modgap.race.verdict import (
     FIELD,
@@ -132,7 +133,7 @@ def _quality(race: Race) -> Verdict:
     text += f" A constant prediction has {_chance_shown(race)}"
     difference = difference_of(errors_of_run(race.tested[0].run), race.chance.errors, result["unit"])
     if difference is None or difference.p_value is None:
-        label = "Lower than a constant" if _beats_chance(race) else "Not lower than a constant"
+        label = "Lower than a constant" if _beats_chance(race) else "Not shown lower than a constant"
         return Verdict(question, label, INFO if _beats_chance(race) else WARN, f"{text}. {_no_significance(race)}")
     text += f" (p {format_p_value(difference.p_value)})."
     if difference.value < 0 and difference.p_value <= SIGNIFICANCE_LEVEL:
@@ -157,9 +158,20 @@ def _headline(race: Race) -> str:
 
 
 def _beats_chance(race: Race) -> bool:
-    """Return False if the test error of the chosen model is not lower than that of a constant prediction."""
-    test = race.tested[0].run.record["result"]["test"]
-    return test is None or not math.isfinite(race.chance.test) or float(test) < race.chance.test
+    """Return False if the chosen model has no lower errors than a constant prediction.
+
+    Its test and its validation error have to be lower. The interval of a test error that is no mean over samples, and
+    so is not compared sample by sample, has to lie below that of the constant: without knowledge, the average precision
+    of few samples is mostly higher than that of a constant.
+    """
+    result = race.tested[0].run.record["result"]
+    if result["test"] is None or not math.isfinite(race.chance.test):
+        return True
+    is_lower = result["test"] < race.chance.test and race.chosen.winner.error < race.chance.loss
+    interval = known_interval(result["interval"])
+    if errors_of_run(race.tested[0].run) is None and interval is not None:
+        is_lower = is_lower and interval[1] < race.chance.test
+    return bool(is_lower)
 
 
 def _chance_shown(race: Race) -> str:
@@ -277,6 +289,9 @@ def _more_time(race: Race, folder: Path | None) -> Verdict:
     if any(title.startswith("finetune ") for title in race.not_tried) and TRAINING not in ended:
         others = ", so probes used the rest of it" if LINEAR_PROBE in ended else ""
         no_training = f" No training fitted into the time{others}."
+    if not n_left and request.minutes <= SHORT / 60:
+        text = f"Trainings take part with more than {format_duration(SHORT)} alone."
+        return Verdict(question, "Try more", INFO, text)
     if not n_left:
         return Verdict(question, "Nothing", INFO, "Everything that the strategy has was tried.")
     result = race.tested[0].run.record["result"]

@@ -63,8 +63,9 @@ class TransferResult(Plotted):
     def of_removed_folder(self) -> "TransferResult":
         """Return the same result of a fit whose folder is removed with its estimator."""
         result = replace(self, is_kept=False)
-        # What is said about the samples was read while they existed.
+        # What is said about the samples, and the answer from their errors, are read while the folder exists.
         vars(result)["labeled"] = self.labeled
+        vars(result)["answer"] = answer_of_race(self.race, self.labeled, None)
         return result
 
     @cached_property

@@ -127,7 +127,7 @@ def _controls_above(values: Values) -> str:
     above, compared, first = values["above"], values["compared"], visible_name(values["first"])
     if not above:
         scores = "the score" if compared == 1 else f"all {compared} scores"
-        return f"{first} is above every random-weights control by {scores}."
+        return f"No random-weights control is above {first} by {scores}."
     template = "{score} ({control_value} for {control} and {value} for {first})"
     shown = _list_first([template.format(**texts_of(one), first=first) for one in above])
     verb = "rates" if len(above) == 1 else "rate"
@@ -310,7 +310,7 @@ def _constant_answer(values: Values) -> list[str]:
     if not values.get("constant_answer"):
         return []
     named = join_names([values["constant_answer"]])
-    return [f"The constant answer, the source with the lowest mean error on earlier targets, is {named}."]
+    return [f"The constant answer, the source that was best on earlier targets beside the others on each, is {named}."]
 
 
 def _evidence(values: Values) -> str:

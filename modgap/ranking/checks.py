@@ -441,7 +441,7 @@ def _other_scores(ranking: Ranking, first: int) -> Check | None:
 def _largest_source(ranking: Ranking, first: int) -> Check | None:
     sizes = [row.properties.get("parameters") or 0 if row.kind == SOURCE else 0 for row in ranking.rows]
     largest = int(np.argmax(sizes))
-    if sum(size > 0 for size in sizes) < 2 or largest == first:
+    if sum(size > 0 for size in sizes) < 2 or sizes[largest] == sizes[first]:
         return None
     return Check("largest-source", INFO, {"source": ranking.rows[largest].name})
 

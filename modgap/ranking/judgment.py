@@ -164,7 +164,8 @@ def help_of(checks: Mapping[str, Check]) -> str:
 
     A baseline that is significantly better than every source decides it. After a short fine-tuning, the errors of the
     control and of the best baseline decide alone: scores hardly tell whether pretraining helps
-    (docs/evidence-second.md). If the control could not be fine-tuned, the scores decide.
+    (docs/evidence-second.md). A source that was better than its control on most earlier targets needs no control here
+    that is significantly worse. If the control could not be fine-tuned, the scores decide.
 
     Args:
         checks: The checks by their names.

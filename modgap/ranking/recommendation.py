@@ -349,7 +349,8 @@ def _doubts(judgment: Judgment, by_errors: bool) -> Iterator[str]:
         # Scores decide nothing then.
         return
     if check := failed.get("majority-class"):
-        yield f"The {score_label(check.values['score'])} is no better than always predicting the largest class."
+        comparison = "no better" if check.status == FAIL else "not shown to be better"
+        yield f"The {score_label(check.values['score'])} is {comparison} than always predicting the largest class."
     if check := failed.get("controls-above"):
         names = join_names([score_label(one["score"]) for one in check.values["above"]])
         yield f"By {names}, a random-weights control ranks above {visible_name(check.first)}."

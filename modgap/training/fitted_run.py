@@ -213,7 +213,12 @@ def _fit_best(
         InputError: When a library is missing for the only one, or for all.
     """
     if missing := classes_without_samples(data):
-        log.warning("%d classes have no training samples, so they are never predicted: %s.", len(missing), missing[0])
+        have = (
+            "1 class has no training samples, so it is"
+            if len(missing) == 1
+            else (f"{len(missing):,} classes have no training samples, so they are")
+        )
+        log.warning("%s never predicted: %s.", have, missing[0])
     rows, seed = data.train, request.samples.seed
     in_part = request.source == ALL and len(rows) > FEW
     number = len(candidates) if isinstance(candidates, list) else 2 * len(source_infos()) + in_part * FINALISTS

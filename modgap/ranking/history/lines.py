@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -274,7 +275,8 @@ def history_table(lines: Sequence[HistoryLine], setup: Setup, without: Iterable[
         )
     rows, columns = ({name: number for number, name in enumerate(names)} for names in (sources, targets))
     layers = np.full((3, len(sources), len(targets), len(VARIABLES)), np.nan)
-    for line, key in used:
+    # Of lines of other numbers of samples the nearest counts, so it comes last.
+    for line, key in sorted(used, key=lambda one: -abs(math.log(one[0].setup.samples / setup.samples))):
         cell = rows[line.source], columns[key]
         for layer, values in zip(layers, (line.errors, line.held_out, line.seconds), strict=True):
             # Lines of one source and target may differ in the size of the input and in the errors that they have.

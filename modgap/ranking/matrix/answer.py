@@ -198,7 +198,7 @@ def headline(verdict: MatrixVerdict) -> str:
         return f"No source stands out: {first} share the lowest mean rank."
     if verdict.among_best == verdict.targets == verdict.compared:
         use = f"Start with {first}" if verdict.help.get(LIKELY) else f"If you transfer, use {first}"
-        return f"{use}: no source is significantly better on any of the {verdict.targets} targets."
+        return f"{use}: no other source is significantly better on any of the {verdict.targets} targets."
     if verdict.choice == UNKNOWN:
         return f"{first} has the lowest mean rank, but it is not known how certain that is."
     return f"No single source suits all targets; {first} has the lowest mean rank."

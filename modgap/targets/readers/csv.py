@@ -323,9 +323,12 @@ def _numbers(frame: "DataFrame", on_missing: Literal["refuse", "keep", "drop"]) 
     missing = ~np.isfinite(values) if on_missing == "refuse" else np.isinf(values)
     if missing.any() and on_missing != "drop":
         columns = list_names(frame.columns[missing.any(axis=0)])
+        states, ways = "missing or infinite", "mean, median or drop"
+        if on_missing == "keep":
+            states, ways = "infinite, which cannot be filled,", "drop"
         raise InputError(
-            f"expected a finite number in every cell, {int(missing.sum())} are missing or infinite (in {columns}). "
-            'Set `custom_data["fill"]` to mean, median or drop, or correct the file.'
+            f"expected a finite number in every cell, {int(missing.sum())} are {states} (in {columns}). "
+            f'Set `custom_data["fill"]` to {ways}, or correct the file.'
         )
     return values
 
