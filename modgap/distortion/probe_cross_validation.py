@@ -1,7 +1,8 @@
 """Errors of probes in repeated cross-validation, with intervals, and errors of probes with few training samples."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,6 +14,7 @@ from modgap.probes.input_checks import validate_samples
 from modgap.statistics.bootstrap import unit_numbers
 from modgap.statistics.intervals import MIN_UNITS, SampleErrors, average_errors, estimate_mean
 from modgap.statistics.jackknife import group_blocks
+from modgap.statistics.splits import Splits
 
 FOLDS = 3
 """Number of folds of a repeat: a probe is fitted on two thirds of the samples and tested on the others."""
@@ -113,20 +115,9 @@ def cross_validate_probe(
         predicted = np.concatenate([one.predicted for one in results])
         f1 = entity_f1(predicted, np.concatenate([truth[test] for test in splits.test]), outside)
     errors = average_errors(misclassified, splits, np.full(len(truth), 1 / len(truth)), units)
-    changes = []
-    for block in group_blocks(truth, None if groups is None else units, split_seed):
-        change, n_judged = 0.0, 0
-        for number in range(FOLDS):
-            fit, test = splits.fit[number] & ~block, splits.test[number] & ~block
-            if len(np.unique(truth[fit])) > 1 and test.any():
-                parts = (array[fit], truth[fit], array[test], truth[test])
-                wrong = evaluate_probe(name, *parts, train_groups=units[fit], seed=seed).misclassified
-                change += float((wrong - misclassified[number, test]).sum())
-                n_judged += int(test.sum())
-        if n_judged:
-            changes.append(change / n_judged)
-    if len(changes) > 1:
-        errors = replace(errors, without=np.array(changes))
+    if groups is not None:
+        fitted = partial(evaluate_probe, name, seed=seed)
+        errors = replace(errors, without=_changes_without_blocks(fitted, array, truth, units, splits, misclassified))
     mean = estimate_mean(errors)
     notes = []
     if mean.interval is None:
@@ -149,6 +140,30 @@ def cross_validate_probe(
         notes=(*notes, *_count_notes(results)),
         errors=errors,
     )
+
+
+def _changes_without_blocks(
+    fitted: Callable[..., ProbeResult],
+    features: np.ndarray,
+    labels: np.ndarray,
+    units: np.ndarray,
+    splits: Splits,
+    misclassified: np.ndarray,
+) -> np.ndarray | None:
+    """Return the change of the error of the first repeat without each block of groups; None if there are too few."""
+    changes = []
+    for block in group_blocks(labels, units, splits.seed):
+        change, n_judged = 0.0, 0
+        for number in range(FOLDS):
+            fit, test = splits.fit[number] & ~block, splits.test[number] & ~block
+            if len(np.unique(labels[fit])) > 1 and test.any():
+                parts = (features[fit], labels[fit], features[test], labels[test])
+                wrong = fitted(*parts, train_groups=units[fit]).misclassified
+                change += float((wrong - misclassified[number, test]).sum())
+                n_judged += int(test.sum())
+        if n_judged:
+            changes.append(change / n_judged)
+    return np.array(changes) if len(changes) > 1 else None
 
 
 def _count_notes(fits: Sequence[ProbeResult]) -> list[str]:
