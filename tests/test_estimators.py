@@ -336,3 +336,21 @@ def test_large_states_are_refused(fitted, monkeypatch):
     monkeypatch.setattr(estimators, "LARGEST_MODEL", 100)
     with pytest.raises(InputError, match="at most 100 bytes are restored"):
         TransferClassifier().__setstate__(fitted.__getstate__())
+
+
+def test_noise_of_several_labels_is_not_called_better_than_a_constant():
+    rng = np.random.default_rng(1000)
+    features, labels = rng.normal(size=(100, 5)), rng.integers(0, 2, (100, 3))
+    answer = TransferClassifier(minutes=0).fit(features, labels).result_.answer
+    assert "shown to beat a constant prediction" in answer.headline
+    assert answer.verdicts[0].label == "Not shown lower than a constant"
+
+
+def test_an_answer_outlives_its_estimator():
+    rng = np.random.default_rng(3)
+    features = rng.normal(size=(100, 4))
+    labels = np.where(features[:, 0] + 0.5 * rng.normal(size=100) > 0, "p", "n")
+    model = TransferClassifier(minutes=0).fit(features, labels)
+    result = TransferClassifier(minutes=0).fit(features, labels).result_
+    assert result.answer.verdicts[0] == model.result_.answer.verdicts[0]
+    assert "(p 0.0" in result.answer.verdicts[0].sentence

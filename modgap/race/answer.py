@@ -290,7 +290,7 @@ def _more_time(race: Race, folder: Path | None) -> Verdict:
         others = ", so probes used the rest of it" if LINEAR_PROBE in ended else ""
         no_training = f" No training fitted into the time{others}."
     if not n_left and request.minutes <= SHORT / 60:
-        text = f"Trainings take part with more than {format_duration(SHORT)} alone."
+        text = f"Trainings take part only if the time is longer than {format_duration(SHORT)}."
         return Verdict(question, "Try more", INFO, text)
     if not n_left:
         return Verdict(question, "Nothing", INFO, "Everything that the strategy has was tried.")

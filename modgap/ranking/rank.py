@@ -157,7 +157,7 @@ def _compute_ranking(plan: RankPlan) -> RankingResult:
 
 
 def _constant_answer(plan: RankPlan, rows: Sequence[SourceRow], extracted: Collection[int]) -> str:
-    """Return the source with the lowest mean error on earlier targets, of those that could be run."""
+    """Return the source that was best on earlier targets beside the others on each, of those that could be run."""
     sources = [index for index, row in enumerate(rows) if row.kind == SOURCE]
     usable = [rows[index].name for index in sources if index in extracted]
     names = [rows[index].name for index in sources]
