@@ -510,11 +510,11 @@ RANDOM = np.random.default_rng(0).random((20, 3))
     [
         ("1 - mAP", "multi-label", RANDOM, np.arange(60).reshape(20, 3) % 4 // 2, False),
         ("1 - F1", "classification", RANDOM, np.arange(20) % 2, False),
-        ("RMSE", "regression", RANDOM, np.zeros((20, 3)), False),
+        ("RMSE", "regression", RANDOM, np.zeros((20, 3)), True),
         ("RMSE", "regression", RANDOM[:, None], np.zeros((20, 1, 3)), True),
     ],
 )
-def test_only_metrics_that_are_means_over_samples_have_errors_of_samples(tmp_path, name, task, outputs, y, has_errors):
+def test_metrics_that_are_no_means_over_samples_have_no_errors_of_samples(tmp_path, name, task, outputs, y, has_errors):
     errors = make_metric(name)
     errors.update(outputs, y)
     data = run_data(20, task=task)

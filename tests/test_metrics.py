@@ -10,6 +10,8 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from modgap.errors import InputError, UsageError
 from modgap.statistics.bootstrap import bootstrap_interval
+from modgap.statistics.intervals import independent_errors
+from modgap.statistics.paired import paired_difference
 from modgap.targets import manifest_names, named_manifest
 from modgap.targets.manifest import MetricName
 from modgap.targets.output import Output
@@ -238,6 +240,41 @@ def test_batches_tensors_and_processes_give_the_same(name):
     weights = np.bincount([3, 20, 39], minlength=40)
     assert gathered.weighted(weights) == pytest.approx(whole.weighted(weights), rel=1e-12)
     assert (gathered.per_sample is None) == (name in ("1 - F1", "1 - AUROC", "1 - mAP"))
+
+
+def test_the_rmse_by_sample_has_the_derivatives_by_weights_of_samples():
+    rng = np.random.default_rng(0)
+    y, mask = rng.standard_normal((30, 3)), (rng.random((30, 3)) < 0.7).astype(int)
+    mask[4] = 0
+    found = of("RMSE", np.zeros((30, 3)), y, mask)
+    values, step = found.per_sample, 1e-5
+    assert np.flatnonzero(np.isnan(values)).tolist() == [4]
+    assert np.nanmean(values) == pytest.approx(found.compute(), rel=1e-12)
+    for number in np.flatnonzero(mask.any(axis=1)):
+        more, fewer = (found.weighted(1 + sign * step * (np.arange(30) == number)) for sign in (1, -1))
+        assert values[number] - found.compute() == pytest.approx(29 * (more - fewer) / (2 * step), abs=1e-6)
+    perfect = of("RMSE", y, y)
+    assert perfect.per_sample.tolist() == [0] * 30
+
+
+@pytest.mark.parametrize(("n", "degrees"), [(10, 1e9), (30, 3), (100, 3), (100, 1e9)])
+def test_the_paired_test_of_rmse_keeps_its_level(n, degrees):
+    """Two equally good models with errors in common, which are normal or have heavy tails."""
+    rng, n_runs, n_false, n_covered = np.random.default_rng(0), 800, 0, 0
+    for _ in range(n_runs):
+        shared, one, other = (rng.standard_t(degrees, (n, 1)) for _ in range(3))
+        errors = []
+        for outputs in (shared + one, shared + other, 2 * other):
+            values = of("RMSE", outputs, np.zeros((n, 1))).per_sample
+            errors.append(independent_errors(values, np.arange(n)))
+        n_false += paired_difference(*errors[:2], largest=np.inf).p_value <= 0.05
+        low, high = paired_difference(*errors[1:], largest=np.inf).interval
+        scale = (degrees / (degrees - 2)) ** 0.5
+        n_covered += low <= (2**0.5 - 2) * scale <= high
+    # 5 % and two standard errors.
+    assert n_false / n_runs <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / n_runs)
+    if degrees > 3 and n >= 100:
+        assert n_covered / n_runs >= 0.95 - 2 * np.sqrt(0.05 * 0.95 / n_runs) - 0.01
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -125,7 +125,7 @@ def test_a_damaged_lock_file_is_no_error(tmp_path, holder, content):
         pass
 
 
-FORMULAS = ("=HYPERLINK(1)", "+cmd|' /C'!A0", "-1+2", "@SUM(1)", "\t=1", "\r=1", "'=1", "'til", "-1", "1e3", "cat")
+FORMULAS = ("=HYPERLINK(1)", "+cmd|' /C'!A0", "-1+2", "@SUM(1)", "\t=1", "\r=1", "'=1", "'til", "-1", "1e3", "+", "cat")
 
 
 def test_no_cell_of_a_table_is_run_by_a_spreadsheet_and_readers_get_the_names_back(tmp_path):
@@ -138,6 +138,7 @@ def test_no_cell_of_a_table_is_run_by_a_spreadsheet_and_readers_get_the_names_ba
     classes = io.StringIO(classes_csv(report.result, report.best_map()), newline="")
     for table in (confused, predicted, classes):
         rows = list(csv.reader(table))
-        assert not [cell for row in rows for cell in row if re.match(r"[=@\t\r]|[+-](?!\d+(\.\d+)?$)", cell)]
+        assert not [cell for row in rows for cell in row if re.match(r"[=@\t\r]|[+-](?!(\d+(\.\d+)?)?$)", cell)]
+        assert "+" in [cell for row in rows for cell in row]
         assert {plain_text(row[0]) for row in rows[1:]} == set(FORMULAS)
         assert not [cell for row in rows for cell in row if re.fullmatch(r"'-?[\d.]+", cell)]

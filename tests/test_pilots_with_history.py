@@ -137,7 +137,11 @@ def test_history_and_pilots_tell_which_source_is_best(sources, tmp_path, brief, 
     errors = [float(ranking.pilot.results[index].by_training[0]) for index in ranking.choice.rows]
     held_out = ranking.pilot.judged
     pilots = {name: PilotError({"pilot-1": error}, held_out) for name, error in zip(NAMES, errors, strict=True)}
-    expected = choose_source(earlier(12), NAMES, Setup(ranking.choice.labeled, 2, PILOT_RATES[:2]), pilots)
+    labeled = ranking.pilot.results[ranking.choice.rows[0]].labeled
+    expected = choose_source(earlier(12), NAMES, Setup(labeled, 2, PILOT_RATES[:2]), pilots)
+    # The errors that are expected are those of the history's number of labeled samples.
+    assert labeled != 16
+    assert told.labeled == 16
     np.testing.assert_allclose(told.after.error, expected.after.error)
     np.testing.assert_array_equal(told.after.best, expected.after.best)
     # The order, the headline, the record, the figure and the page follow it.

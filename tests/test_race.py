@@ -155,7 +155,7 @@ def outcome(step, error, seconds=1.0, n=200, seed=0):
     judged = np.arange(n) % 5 < step.folds
     rng = np.random.default_rng(seed)
     losses[judged] = rng.permutation(np.arange(judged.sum()) < round(error * judged.sum()))
-    return Outcome(step, losses, seconds)
+    return Outcome(step, losses, seconds, pass_seconds=seconds / n if step.kind == "linear-probe" else 0.0)
 
 
 STRATEGY = Strategy({"linear": 0.5, "extra-trees": 2.0}, {"boosting": 30.0}, ("a", "b", "c", "d"), 200, seconds=300)
@@ -293,6 +293,15 @@ def test_the_plan_goes_on_from_what_is_done():
     assert n_late < n_first == sum(n for _, n, _ in STRATEGY.plan()) - len(outcomes)
 
 
+def test_what_a_probe_needs_to_start_is_not_a_part_of_a_training():
+    # The first probe waits for libraries to load.
+    probe = replace(outcome(PROBE, 0.3, seconds=20.0), pass_seconds=0.001)
+    # 160 samples with six passes of a millisecond in each of ten epochs, and once more to judge.
+    training = replace(TRAINED, epochs=10, folds=1)
+    assert STRATEGY.expected_seconds(training, [probe]) == pytest.approx(0.16 * 61)
+    assert STRATEGY.expected_seconds(CONTROL, [probe]) == pytest.approx(20)
+
+
 def test_the_final_fits_take_as_long_as_the_steps_tell():
     probe = outcome(PROBE, 0.3, seconds=20.0)
     # The features of the test samples are computed, too.
@@ -317,6 +326,7 @@ def test_features_of_a_probe_come_from_the_cache(sources, tmp_path, monkeypatch)
     again = run_step(PROBE, series(path))
     assert n_passes > 0
     assert len(passes) == n_passes
+    assert again.pass_seconds == first.pass_seconds > 0
     np.testing.assert_array_equal(first.losses, again.losses)
     run_step(replace(PROBE, labeled=30), series(path))
     assert len(passes) > n_passes

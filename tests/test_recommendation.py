@@ -98,6 +98,13 @@ def test_sentences_never_contradict_each_other(choice, result):
             assert "fine-tune both" not in text
             assert not ("significantly better than the same architecture" in text and result != CONTROL_WORSE)
         assert all(sentence.endswith((".", "?")) for sentence in judgment_answer(verdict).sentences)
+        if majority == v.FAIL:
+            assert "use swin" not in text
+            if verdict.help != v.NO and choice != v.SINGLE:
+                assert judgment_answer(verdict).headline == (
+                    "swin is first by LEEP, but its k-NN error is no lower than that of always predicting the largest "
+                    "class. Fine-tune several sources briefly, and compare."
+                )
 
 
 ROWS = [
@@ -112,6 +119,17 @@ ROWS = [
     (
         (v.CLEAR, v.NO, WITH_SCORE),
         "By LEEP, random weights are better than swin: compare it with a model trained from scratch.",
+    ),
+    (
+        (v.FORECASTED, v.LIKELY, v.BOTH),
+        "Fine-tune swin: the best of 3 sources with a probability of 62 %, expected error 0.241.",
+    ),
+    ((v.SINGLE, v.LIKELY, v.BOTH), "Transfer from swin, the only source that was fine-tuned."),
+    ((v.SINGLE, v.LIKELY, v.NOTHING), "swin is the only source; compare it with a model trained from scratch."),
+    (
+        (v.TIE, v.DOUBTFUL, v.NOTHING, None, v.FAIL),
+        "swin is first by LEEP, but its k-NN error is no lower than that of always predicting the largest class. "
+        "Fine-tune several sources briefly, and compare.",
     ),
     ((v.CLEAR, v.LIKELY, v.BOTH, CONTROL_WORSE), "Transfer from swin."),
     ((v.CLEAR, v.LIKELY, WITH_SCORE), "After a short fine-tuning, start with swin, and compare the next ones."),
@@ -129,17 +147,11 @@ ROWS = [
         (v.UNKNOWN, v.NOT_TESTED, v.NOTHING),
         "By LEEP, swin is first, but this run does not show how certain that is.",
     ),
-    ((v.SINGLE, v.LIKELY, v.BOTH), "Transfer from swin, the only source that was fine-tuned."),
-    ((v.SINGLE, v.LIKELY, v.NOTHING), "swin is the only source; compare it with a model trained from scratch."),
-    (
-        (v.FORECASTED, v.LIKELY, v.BOTH),
-        "Fine-tune swin: the best of 3 sources with a probability of 62 %, expected error 0.241.",
-    ),
 ]
-"""A situation for each row of the decision table: choice, help, what was fine-tuned, and the best baseline."""
+"""A situation for each row of the decision table: choice, help, what was fine-tuned, baseline and largest class."""
 
 
-def judgment_in(choice, help_, tuned, beside=None):
+def judgment_in(choice, help_, tuned, beside=None, majority=None):
     score = "leep" if tuned == v.NOTHING else "pilot"
     if choice == v.FORECASTED:
         values = {"first": "swin", "score": score, "sources": 3, "chance": 0.62, "record": [9, 12]}
@@ -151,6 +163,7 @@ def judgment_in(choice, help_, tuned, beside=None):
         score = "pilot" if tuned == v.BOTH else "leep"
         checks.append(replace(measured, values={**measured.values, "score": score}))
     checks += [baseline(beside, "linear-probe" if tuned == v.NOTHING else "pilot")] if beside else []
+    checks += [majority_class(majority)] if majority else []
     first, tied = (None, ()) if choice == v.NONE else ("swin", ("vit",) if choice == v.TIE else ())
     return Judgment(choice, help_, "leep", first, tied, tuple(checks))
 

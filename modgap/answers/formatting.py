@@ -115,7 +115,7 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
     """Return rows as the text of a CSV file. Every CSV file of modgap is written here.
 
     A text that a spreadsheet would run as a formula has an apostrophe before it, which `plain_text` removes. Numbers,
-    and texts that are numbers, have none.
+    and texts that are numbers or one character, have none.
 
     Args:
         rows: Cells of each row: texts, numbers, and None for empty cells.
@@ -148,4 +148,5 @@ def plain_text(cell: str) -> str:
 
 
 def _is_formula(text: str) -> bool:
-    return text.startswith(FORMULA_STARTS)
+    # A sign alone, such as a class `+`, is none.
+    return len(text) > 1 and text.startswith(FORMULA_STARTS)

@@ -589,7 +589,9 @@ def _fit_best(
         scores, alternatives = cross_validate(baseline, values, form, truth, folds, seed, compared)
         is_predicted = np.isin(folds, compared)
         errors = [truth.rows(is_predicted).error(of_alternative[is_predicted]) for of_alternative in scores]
-        best, error = alternatives[int(np.argmin(errors))], min(errors)
+        # An error that is not defined is never the lowest.
+        lowest = int(np.argmin(np.nan_to_num(errors, nan=np.inf)))
+        best, error = alternatives[lowest], errors[lowest]
     index, setting = best
     feature_part, fitted = _fit(baseline, index, values[index], form, truth, seed)
     features = baseline.features[index]

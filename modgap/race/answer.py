@@ -329,8 +329,8 @@ def _notes(race: Race) -> Iterator[str]:
     if race.tested_after:
         times = ", ".join(format_duration(60 * minutes) for minutes in race.tested_after)
         yield (
-            f"This transfer was tested before, after {times}. A test error that decides whether to go on is slightly "
-            "optimistic in the end."
+            f"This transfer was tested before, when its time was {times}. A test error that decides whether to go on "
+            "is slightly optimistic in the end."
         )
     yield (
         "Models were chosen on the labeled samples alone. The lowest of several validation errors is optimistic; the "

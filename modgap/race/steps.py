@@ -112,12 +112,14 @@ class Outcome:
         losses: Loss of each labeled sample, (n,); NaN for samples on which the model was not judged.
         seconds: Seconds that the step took.
         reason: Sentence that says why it has no losses; empty if it has.
+        pass_seconds: Seconds of a pass of a sample through the source, for a linear probe; 0 if it is not known.
     """
 
     step: Step
     losses: np.ndarray
     seconds: float
     reason: str = ""
+    pass_seconds: float = 0.0
 
     @property
     def is_given_up(self) -> bool:
@@ -133,7 +135,8 @@ class Outcome:
         """Return plain values."""
         rows = np.flatnonzero(np.isfinite(self.losses))
         losses = {"rows": rows.tolist(), "losses": self.losses[rows].tolist()}
-        return {"step": plain_values(asdict(self.step)), "seconds": self.seconds, "reason": self.reason, **losses}
+        times = {"seconds": self.seconds, "pass_seconds": self.pass_seconds}
+        return {"step": plain_values(asdict(self.step)), **times, "reason": self.reason, **losses}
 
     @classmethod
     def from_record(cls, record: Record, n_labeled: int) -> "Outcome":
@@ -147,7 +150,8 @@ class Outcome:
             raise ValueError("the losses are not those of these samples")
         losses = np.full(n_labeled, np.nan)
         losses[rows] = values
-        return cls(_Step.validate_python(record["step"]), losses, float(record["seconds"]), str(record["reason"]))
+        seconds, of_pass = float(record["seconds"]), float(record["pass_seconds"])
+        return cls(_Step.validate_python(record["step"]), losses, seconds, str(record["reason"]), of_pass)
 
 
 _Step = TypeAdapter(Step)
@@ -336,11 +340,11 @@ class StepJob:
         began = time.perf_counter()
         with only_messages_from(logging.ERROR):  # The process that began the race has written the others.
             labeled = read_labeled(self.target, self.limit, self.seed, self.fingerprint)
-        losses, reason = np.full(len(labeled.rows), np.nan), ""
+        losses, reason, of_pass = np.full(len(labeled.rows), np.nan), "", 0.0
         try:
             chosen = labeled.subset(self.step.labeled, self.seed)
             with hold_device(self.device) as device:
-                scores = self._scores(labeled, chosen, device)
+                scores, of_pass = self._scores(labeled, chosen, device)
             judged = labeled.folds[chosen] < self.step.folds
             if not judged.any():
                 reason = "None of its samples is in a fold that judges."
@@ -355,10 +359,12 @@ class StepJob:
             reason = str(error)
         except Exception as error:  # Third-party models may fail in any way, and others take part.
             reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {first_line(error)}"
-        return Outcome(self.step, losses, round(time.perf_counter() - began, 3), reason)
+        return Outcome(self.step, losses, round(time.perf_counter() - began, 3), reason, of_pass)
 
-    def _scores(self, labeled: Labeled, chosen: np.ndarray, device: str) -> np.ndarray:
+    def _scores(self, labeled: Labeled, chosen: np.ndarray, device: str) -> tuple[np.ndarray, float]:
         """Return scores (n, M) of the chosen samples, NaN for those of folds that are not judged.
+
+        With them come the seconds of a pass of a sample, 0 if they are not known.
 
         Args:
             labeled: The labeled samples.
@@ -366,32 +372,34 @@ class StepJob:
             device: Name of a device.
         """
         if self.step.kind == TRAINING:
-            return self._trained_scores(labeled, chosen, device)
+            return self._trained_scores(labeled, chosen, device), 0.0
         rows = labeled.rows[chosen]
-        baseline, samples = self._model(labeled, rows, device)
+        baseline, samples, of_pass = self._model(labeled, rows, device)
         folds = labeled.folds[chosen]
         truth = labeled.truth.rows(chosen)
         judged = [fold for fold in range(self.step.folds) if (folds == fold).any()]
-        return held_out_scores(baseline, samples, labeled.form, truth, folds, judged, self.seed)
+        return held_out_scores(baseline, samples, labeled.form, truth, folds, judged, self.seed), of_pass
 
-    def _model(self, labeled: Labeled, rows: np.ndarray, device: str) -> tuple[Baseline, Samples]:
-        """Return the baseline or the linear probe, and the samples in the form that it takes.
+    def _model(self, labeled: Labeled, rows: np.ndarray, device: str) -> tuple[Baseline, Samples, float]:
+        """Return the baseline or the linear probe, the samples in the form that it takes, and the seconds of a pass.
 
         A linear probe takes positions of samples, which it looks up among features that are computed here.
         """
         samples = SelectedSamples(labeled.data.table.samples, rows)
         if self.step.method == BASELINE:
-            return get_baseline(self.step.name), samples
+            return get_baseline(self.step.name), samples, 0.0
         (source,) = open_probed_sources(self.step.name, labeled.data, SampleRequest(device=device))
         assert isinstance(source, ProbedSource)
-        features = self._features(source, samples, rows, device)
+        features, of_pass = self._features(source, samples, rows, device)
         looked_up = Features(self.step.name, lambda numbers, _form: features[np.asarray(numbers)])
-        return linear_probe(looked_up), list(range(len(rows)))
+        return linear_probe(looked_up), list(range(len(rows))), of_pass
 
-    def _features(self, source: ProbedSource, samples: SelectedSamples, rows: np.ndarray, device: str) -> np.ndarray:
-        """Return the features of samples, (n, D), from the cache if they are there."""
+    def _features(
+        self, source: ProbedSource, samples: SelectedSamples, rows: np.ndarray, device: str
+    ) -> tuple[np.ndarray, float]:
+        """Return the features of samples, (n, D), and the seconds of a pass of one; from the cache if it has them."""
 
-        def compute() -> np.ndarray:
+        def compute() -> tuple[np.ndarray, float]:
             few = SelectedSamples(samples, np.arange(min(MEASURED, len(samples))))
             # The first pass also loads what later ones need.
             source.values(few, device)
@@ -404,22 +412,23 @@ class StepJob:
                 part = np.arange(first, min(first + PIECE, len(samples)))
                 parts.append(source.values(SelectedSamples(samples, part), device).astype(np.float32))
                 clock.check((part[-1] + 1) / len(samples))
-            return np.concatenate(parts)
+            return np.concatenate(parts), (time.time() - clock.began) / len(samples)
 
         key = {
             "source": source.to_record(),
             "target": self.fingerprint,
             "rows": hashlib.sha256(rows.astype(np.int64).tobytes()).hexdigest(),
+            "timed": True,
             "algorithms": algorithm_versions("reading", "inference"),
         }
-        features = cached(
+        features, of_pass = cached(
             "race_features",
             cache_key(plain_values(key)),
             compute,
-            lambda values: CacheEntry({"features": values}, {}),
-            lambda entry: _checked_features(entry, len(rows)),
+            lambda found: CacheEntry({"features": found[0]}, {"pass_seconds": found[1]}),
+            lambda entry: (_checked_features(entry, len(rows)), float(entry.metadata["pass_seconds"])),
         )
-        return features.astype(np.float64)
+        return features.astype(np.float64), round(of_pass, 9)
 
     def _trained_scores(self, labeled: Labeled, chosen: np.ndarray, device: str) -> np.ndarray:
         """Return scores (n, M) of the chosen samples by a model that is trained once for each judged fold."""

@@ -135,7 +135,10 @@ class Strategy:
         while (planned := self.next_steps(outcomes, elapsed))[1]:
             stage, steps = planned
             seconds = [self.expected_seconds(step, outcomes) for step in steps]
-            outcomes += [Outcome(step, np.zeros(1), expected) for step, expected in zip(steps, seconds, strict=True)]
+            outcomes += [
+                Outcome(step, np.zeros(1), expected, pass_seconds=self._pass_seconds(step.name, outcomes))
+                for step, expected in zip(steps, seconds, strict=True)
+            ]
             n_steps[stage.name] += len(steps)
             taken[stage.name] += max(sum(seconds) / self.workers, *seconds)
             elapsed = began + sum(taken.values())
@@ -285,15 +288,14 @@ class Strategy:
         n_labeled = self._n_used(step)
         if step.kind == BASELINE:
             return step.folds * {**self.baselines, **self.more_baselines}.get(step.name, FIT_SECONDS)
-        of_pass = self._pass_seconds(step.name, outcomes)
         if step.kind == LINEAR_PROBE:
-            return FIT_SECONDS + n_labeled * of_pass
+            return FIT_SECONDS + n_labeled * self._of_sample(step.name, outcomes, self._probe_seconds)
         assert step.epochs is not None
         alike = (step.method, step.name)
         known = [one for one in outcomes if (one.step.method, one.step.name) == alike and not one.reason]
         if known:
             return known[-1].seconds * self._work(step) / self._work(known[-1].step)
-        n_trained = n_labeled * (N_FOLDS - 1) / N_FOLDS
+        n_trained, of_pass = n_labeled * (N_FOLDS - 1) / N_FOLDS, self._pass_seconds(step.name, outcomes)
         stages = 2 if step.method == "emb" else 1
         return step.folds * n_trained * of_pass * (TRAINING_COST * stages * step.epochs + 1)
 
@@ -324,14 +326,19 @@ class Strategy:
         """Return the number of labeled samples that a step uses."""
         return min(step.labeled or self.n_labeled, self.n_labeled)
 
+    def _probe_seconds(self, probe: Outcome) -> float:
+        """Return the seconds of a probe for each of its samples, of which its fit has a part."""
+        return max(probe.seconds - FIT_SECONDS, probe.seconds / 2) / self._n_used(probe.step)
+
     def _pass_seconds(self, name: str, outcomes: Sequence[Outcome]) -> float:
-        """Return the seconds of a pass of a sample: of the source or its control, or else the median of others."""
+        """Return the seconds of a pass of a sample, without those in which a probe starts."""
+        return self._of_sample(name, outcomes, lambda probe: probe.pass_seconds)
+
+    def _of_sample(self, name: str, outcomes: Sequence[Outcome], measure: Callable[[Outcome], float]) -> float:
+        """Return a time of a sample by the probe of a source or its control, or else the median of those of others."""
         family = {pretrained_name(name), control_name(name)}
-        known = {
-            one.step.name: max(one.seconds - FIT_SECONDS, one.seconds / 2) / self._n_used(one.step)
-            for one in outcomes
-            if one.step.kind == LINEAR_PROBE and not one.reason
-        }
+        probes = [one for one in outcomes if one.step.kind == LINEAR_PROBE and not one.reason]
+        known = {one.step.name: seconds for one in probes if (seconds := measure(one))}
         of_family = [seconds for other, seconds in known.items() if other in family]
         return max(of_family) if of_family else float(np.median(list(known.values()))) if known else UNKNOWN_PASS
 

@@ -138,7 +138,7 @@ def forecast_table(ranking: Ranking) -> Table:
     expected = ["expected error", f"{100 * LEVEL:.0f} % interval"] if with_errors else []
     after_pilots = [count(one.epochs, "epoch") + (f", {one.rates} rates" if one.rates > 1 else "") for one in pilots]
     heads = ["source", *expected, "best", "history alone", *after_pilots, "random weights"]
-    title = f"Expected errors: after fine-tuning on {choice.labeled:,} labeled samples" if with_errors else ""
+    title = f"Expected errors: after fine-tuning on {choice.told.labeled:,} labeled samples" if with_errors else ""
     return Table(heads, rows, title, FORECASTS if with_errors else "", marks=marks if with_errors else ())
 
 

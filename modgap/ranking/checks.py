@@ -213,7 +213,7 @@ def _history(ranking: Ranking, first: int) -> Check | None:
         "expected_value": float(told.after.error[at]) if told.tells_errors else None,
         "expected_interval": told.after.interval(LEVEL)[at].tolist() if told.tells_errors else None,
         "level": LEVEL,
-        "labeled": choice.labeled,
+        "labeled": told.labeled,
         "runner_up": names[next_best] if others else None,
         "runner_up_chance": float(chances[next_best]) if others else None,
         "tied": [names[number] for number in others if chances[number] >= AS_LIKELY * chance],

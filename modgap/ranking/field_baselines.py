@@ -233,7 +233,9 @@ def _best_on_other_folds(scores: np.ndarray, folds: np.ndarray, truth: "Truth") 
     for fold in np.unique(folds):
         others = folds != fold
         true_others = truth.rows(others)
-        best = int(np.argmin([true_others.error(one[others]) for one in scores]))
+        errors = [true_others.error(one[others]) for one in scores]
+        # An error that is not defined is never the lowest.
+        best = int(np.argmin(np.nan_to_num(errors, nan=np.inf)))
         chosen[~others] = scores[best, ~others]
     return chosen
 

@@ -423,7 +423,7 @@ def forecast_figure(ranking: Ranking, ax: "Axes | None" = None) -> "Figure":
     assert choice is not None
     assert target is not None
     subtitle = (
-        f"Expected error after fine-tuning on {choice.labeled:,} labeled samples of "
+        f"Expected error after fine-tuning on {choice.told.labeled:,} labeled samples of "
         f"{name_in_title(target.name, 'target')}, {100 * LEVEL:.0f} % intervals."
     )
     axes = row_panel(figure_title(ranking), subtitle, "expected error; lower is better", n_rows, FORECAST_ROW, HEAD, ax)
@@ -469,10 +469,10 @@ def forecast_caption(ranking: Ranking) -> str:
     ]
     uncounted = uncounted_pilots(choice.told.uncounted)
     return (
-        f"Expected error of {len(told):,} sources on {target.name} after fine-tuning on {choice.labeled:,} labeled "
-        f"samples. Gray: by the errors of the same sources on {choice.told.n_targets} earlier targets alone. Blue: "
-        f"with the errors of pilots on this target, which are the ticks. {uncounted}{' ' * bool(uncounted)}Lines are "
-        f"{100 * LEVEL:.0f} % intervals. Values with pilots: {'; '.join(values)}."
+        f"Expected error of {len(told):,} sources on {target.name} after fine-tuning on {choice.told.labeled:,} "
+        f"labeled samples. Gray: by the errors of the same sources on {choice.told.n_targets} earlier targets alone. "
+        f"Blue: with the errors of pilots on this target, which are the ticks. {uncounted}{' ' * bool(uncounted)}Lines "
+        f"are {100 * LEVEL:.0f} % intervals. Values with pilots: {'; '.join(values)}."
     )
 
 

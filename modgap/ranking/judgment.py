@@ -100,6 +100,12 @@ class Judgment:
         check = self.check("baseline")
         return check.result if check else ""
 
+    @property
+    def beside_majority(self) -> str:
+        """Status of the comparison with always predicting the largest class; empty if there is none."""
+        check = self.check("majority-class")
+        return check.status if check else ""
+
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict as plain values for the record of the ranking."""
         return dict(plain_values(asdict(self)))

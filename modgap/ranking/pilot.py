@@ -311,7 +311,7 @@ class _Pilots:
         seconds = self._side_by_side([self.expected_seconds(index, None) for index in more])
         next_ones = (len(more), seconds) if seconds else (0, 0.0)
         table = None if self._pilots_decide(told) else _choice_table(told, rows, self.rows)
-        return Choice(told, rows, table, self._setup().samples, next_ones)
+        return Choice(told, rows, table, next_ones)
 
     def _told(self) -> HistoryChoice | None:
         n_results = sum(map(len, self.results.values())) + sum(map(len, self.failures.values()))

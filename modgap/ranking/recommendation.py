@@ -82,6 +82,7 @@ class Rule(NamedTuple):
         help: The value of `help`. Empty for any.
         tuned: The rows that were fine-tuned, one of these. Empty for any.
         baseline: Results of the best baseline. Empty for any, and for none.
+        majority: Statuses of the comparison with always predicting the largest class. Empty for any, and for none.
     """
 
     headline: str
@@ -89,6 +90,7 @@ class Rule(NamedTuple):
     help: str = ""
     tuned: tuple[str, ...] = ()
     baseline: tuple[str, ...] = ()
+    majority: tuple[str, ...] = ()
 
     def applies(self, judgment: Judgment) -> bool:
         """Return True if the judgment fulfills all conditions."""
@@ -97,6 +99,7 @@ class Rule(NamedTuple):
             and self.help in ("", judgment.help)
             and (not self.tuned or judgment.tuned in self.tuned)
             and (not self.baseline or judgment.beside_baseline in self.baseline)
+            and (not self.majority or judgment.beside_majority in self.majority)
         )
 
 
@@ -106,6 +109,10 @@ HEADLINES = (
     Rule("Do not transfer from this source; train from scratch.", SINGLE, NO, (BOTH,)),
     Rule("Do not transfer from these sources; train from scratch.", "", NO, (BOTH,)),
     Rule("By {score}, random weights are better than {first}: compare it with a model trained from scratch.", help=NO),
+    Rule("Fine-tune {first}: the best of {of} sources with a probability of {chance}{expected}.", FORECASTED),
+    Rule("Transfer from {first}, the only source that was fine-tuned.", SINGLE, LIKELY, (BOTH,)),
+    Rule("{first} is {only}; compare it with {rival}.", SINGLE),
+    Rule("{no_better}. Fine-tune several sources briefly, and compare.", tuned=(NOTHING,), majority=(FAIL,)),
     Rule("Transfer from {first}.", CLEAR, LIKELY, (BOTH,)),
     Rule("{by}, start with {first}{agreement}, and compare the next ones.", CLEAR, LIKELY),
     Rule("If you transfer, use {first}. First check that it beats {rival}.", CLEAR, "", SOURCES),
@@ -116,9 +123,6 @@ HEADLINES = (
     Rule("{by}, {all} are tied: fine-tune {them} and compare.", TIE, LIKELY),
     Rule("{by}, no source stands out. Compare {first} with {rival}.", TIE),
     Rule("{by}, {first} is first, but this run does not show how certain that is.", UNKNOWN),
-    Rule("Transfer from {first}, the only source that was fine-tuned.", SINGLE, LIKELY, (BOTH,)),
-    Rule("{first} is {only}; compare it with {rival}.", SINGLE),
-    Rule("Fine-tune {first}: the best of {of} sources with a probability of {chance}{expected}.", FORECASTED),
 )
 """The headlines, of which the first that applies is taken.
 
@@ -174,11 +178,22 @@ def headline(judgment: Judgment, shown_name: Callable[[str], str] = visible_name
         beaten="every source that was fine-tuned" if is_tuned else "the linear probe of every source",
         baseline=baseline,
         rival=_rival(judgment, baseline),
+        no_better=_no_better(judgment, shown_name),
         only="the only source that was fine-tuned" if judgment.tuned in SOURCES else only,
         of=history.values["sources"] if history else 0,
         chance=format_chance(history.values["chance"]) if history else "",
         expected="" if error is None else f", expected error {format_value(error)}",
     )
+
+
+def _no_better(judgment: Judgment, shown_name: Callable[[str], str]) -> str:
+    """Return that the first source is no better than always predicting the largest class, by the score that tells."""
+    check = judgment.check("majority-class")
+    by = check.values["score"] if check else judgment.by
+    if by == judgment.by:
+        return f"By {score_label(by)}, no source is better than always predicting the largest class"
+    first = f"{shown_name(judgment.first or '')} is first by {score_label(judgment.by)}"
+    return f"{first}, but its {score_label(by)} is no lower than that of always predicting the largest class"
 
 
 def _rival(judgment: Judgment, baseline: str) -> str:

@@ -134,7 +134,7 @@ def _choice_record(ranking: Ranking) -> dict[str, object] | None:
             if told.tells_errors:
                 interval = forecast.interval(LEVEL)[number].tolist()
                 sources[-1][name] |= {"error": float(forecast.error[number]), "interval": interval}
-    numbers = {"targets": told.n_targets, "labeled": choice.labeled, "level": LEVEL, "digest": told.digest}
+    numbers = {"targets": told.n_targets, "labeled": told.labeled, "level": LEVEL, "digest": told.digest}
     left_out = list(told.left_out)
     return {"status": told.status, **numbers, "left_out": left_out, "order": told.order, "sources": sources}
 

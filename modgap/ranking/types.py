@@ -304,7 +304,6 @@ class Choice:
         table: The expected errors by which the sources are ordered, or their probabilities of being the best one where
             the errors of the history were measured in another setup, or are too few. None if the history is too short,
             and pilots at three rates decide.
-        labeled: Number of labeled samples of the fine-tuning whose errors are expected.
         more: How many of the first sources could be fine-tuned at three rates next, and about how many seconds that
             takes; zeros if none or if it is not known.
     """
@@ -312,7 +311,6 @@ class Choice:
     told: "HistoryChoice"
     rows: tuple[int, ...]
     table: ScoreTable | None
-    labeled: int
     more: tuple[int, float] = (0, 0.0)
 
 

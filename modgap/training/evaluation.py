@@ -262,7 +262,7 @@ def _reason_for_no_sample_errors(metric: Metric) -> str | None:
 
 
 def write_sample_errors(folder: Path, metric: Metric, data: TargetData, name: str) -> None:
-    """Write samples.npz with the errors of the test samples, if the metric is a mean over samples.
+    """Write samples.npz with the errors of the test samples, if the metric has some.
 
     Errors in percent are written as rates in [0, 1], and other errors in the unit of the metric.
 
@@ -282,7 +282,7 @@ def write_sample_errors(folder: Path, metric: Metric, data: TargetData, name: st
 
 
 def test_errors(metric: Metric, data: TargetData, name: str) -> SampleFile | None:
-    """Return the errors of the test samples under a name; None if the metric is not a mean over samples.
+    """Return the errors of the test samples under a name; None if the metric has none (`Metric.per_sample`).
 
     Errors in percent are returned as rates in [0, 1], and other errors in the unit of the metric.
     """

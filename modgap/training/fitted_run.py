@@ -250,7 +250,8 @@ def _fit_best(
         candidates = [(name, candidate) for _, name, candidate in finalists]
     best: FittedBaseline | None = None
     for _, _, fitted in fit_each(candidates, rows):
-        if best is None or fitted.error < best.error:
+        # An error that is not defined is never the lowest.
+        if best is None or fitted.error < best.error or np.isnan(best.error):
             best = fitted
     if best is None:
         raise InputError(f"Nothing could be fitted to {data.target.name}, for the reasons above.")

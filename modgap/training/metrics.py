@@ -144,8 +144,14 @@ class Metric:
 
     @property
     def per_sample(self) -> np.ndarray | None:
-        """Value of each sample (n,), NaN where it has none. None if the metric is not a mean over samples."""
+        """Value of each sample (n,), NaN where it has none; their mean is that of the metric.
+
+        The RMSE of numbers is no mean over samples. There, it is that of all samples plus the influence of this one, to
+        first order (the infinitesimal jackknife; Efron, SIAM 1982). None for other metrics that are no such mean.
+        """
         state = self.state()
+        if "squares" in state:
+            return _rmse_by_sample(state["squares"], state["valid"])
         return np.where(state["defined"], state["values"], np.nan) if "values" in state else None
 
     def confusion(self, n_classes: int) -> np.ndarray | None:
@@ -404,6 +410,23 @@ def _prepare_rmse(state: State) -> WeightedValue:
         return float(np.sqrt((weights @ used)[present] / totals[present]).mean()), left_out
 
     return value
+
+
+def _rmse_by_sample(squares: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Return the RMSE of numbers plus the influence of each sample, shape (n,); NaN for samples without a value.
+
+    Args:
+        squares: Squared errors, (n, K).
+        valid: False for those that are left out, (n, K).
+    """
+    defined = valid.any(axis=1)
+    squares, valid = np.where(valid, squares, 0)[:, valid.any(axis=0)], valid[:, valid.any(axis=0)]
+    means = squares.sum(axis=0) / valid.sum(axis=0)
+    # A sample counts for a number as often as there are samples for each of its values.
+    shares = valid * (defined.sum() / valid.sum(axis=0))
+    slopes = np.divide(0.5, np.sqrt(means), out=np.zeros(len(means)), where=means != 0)
+    values = (np.sqrt(means) + shares * (squares - means) * slopes).mean(axis=1)
+    return np.where(defined, values, np.nan)
 
 
 def collect_scores(outputs: Tensor, y: Tensor, mask: Tensor | None) -> dict[str, np.ndarray]:

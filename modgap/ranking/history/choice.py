@@ -70,6 +70,7 @@ class HistoryChoice:
         status: `decides` if expected errors can be told; `other-setup` if the history was measured in another setup, so
             that it tells an order alone; `too-short` if `n_targets` is less than ten, so that pilots do not count.
         n_targets: Number of targets on which at least one of the sources has such an error.
+        labeled: Largest number of labeled samples of the fine-tunings of the history whose errors are expected.
         kinds: Kinds of these targets.
         before: Forecasts of the errors by history alone.
         after: Forecasts with the pilots.
@@ -88,6 +89,7 @@ class HistoryChoice:
     known: np.ndarray
     status: str
     n_targets: int
+    labeled: int
     kinds: frozenset[str]
     before: Forecast
     after: Forecast
@@ -176,6 +178,7 @@ def choose_source(
         known=known,
         status=TOO_SHORT if has_trained.sum() < FEWEST_TARGETS else status,
         n_targets=int(has_trained.sum()),
+        labeled=table.labeled,
         kinds=frozenset(kind for kind, counts in zip(table.kinds, has_trained, strict=True) if counts),
         before=forecast(model, rows, seed=seed),
         after=forecast(model, rows, z, held_out, seed),

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -222,6 +223,7 @@ class HistoryTable:
         errors: Errors in [0, 1] of `VARIABLES`, (S, n, F), NaN where one is missing.
         held_out: Numbers of samples on which they were measured, (S, n, F), NaN where one is unknown.
         seconds: Seconds that they took, (S, n, F), NaN where they are unknown.
+        labeled: Largest number of labeled samples of most lines; 0 without lines.
     """
 
     sources: tuple[str, ...]
@@ -230,6 +232,7 @@ class HistoryTable:
     errors: np.ndarray
     held_out: np.ndarray
     seconds: np.ndarray
+    labeled: int
 
     @property
     def z(self) -> np.ndarray:
@@ -283,4 +286,8 @@ def history_table(lines: Sequence[HistoryLine], setup: Setup, without: Iterable[
             new = np.array([values.get(name, np.nan) for name in VARIABLES])
             layer[cell] = np.where(np.isnan(new), layer[cell], new)
     names = tuple(line.target for line in targets.values())
-    return HistoryTable(sources, names, tuple(line.kind for line in targets.values()), *layers)
+    lines_of = Counter(line.setup.samples for line, _ in used)
+    labeled = max(lines_of, key=lambda samples: (lines_of[samples], samples), default=0)
+    errors, held_out, seconds = layers
+    kinds = tuple(line.kind for line in targets.values())
+    return HistoryTable(sources, names, kinds, errors, held_out, seconds, labeled)
