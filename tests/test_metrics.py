@@ -253,6 +253,7 @@ def test_the_rmse_by_sample_has_the_derivatives_by_weights_of_samples():
     for number in np.flatnonzero(mask.any(axis=1)):
         more, fewer = (found.weighted(1 + sign * step * (np.arange(30) == number)) for sign in (1, -1))
         assert values[number] - found.compute() == pytest.approx(29 * (more - fewer) / (2 * step), abs=1e-6)
+    assert np.isnan(of("RMSE", y, y, np.zeros((30, 3))).per_sample).all()
     perfect = of("RMSE", y, y)
     assert perfect.per_sample.tolist() == [0] * 30
 

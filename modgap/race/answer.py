@@ -160,17 +160,20 @@ def _headline(race: Race) -> str:
 def _beats_chance(race: Race) -> bool:
     """Return False if the chosen model has no lower errors than a constant prediction.
 
-    Its test and its validation error have to be lower. The interval of a test error that is no mean over samples, and
-    so is not compared sample by sample, has to lie below that of the constant: without knowledge, the average precision
-    of few samples is mostly higher than that of a constant.
+    Its test and its validation error have to be lower; that of values significantly so in the test, since models of
+    noise are close to their mean. The interval of a test error that is not compared sample by sample has to lie below
+    that of the constant: without knowledge, the average precision of few samples is mostly higher than its own.
     """
     result = race.tested[0].run.record["result"]
     if result["test"] is None or not math.isfinite(race.chance.test):
         return True
     is_lower = result["test"] < race.chance.test and race.chosen.winner.error < race.chance.loss
-    interval = known_interval(result["interval"])
-    if errors_of_run(race.tested[0].run) is None and interval is not None:
+    errors, interval = errors_of_run(race.tested[0].run), known_interval(result["interval"])
+    if errors is None and interval is not None:
         is_lower = is_lower and interval[1] < race.chance.test
+    difference = difference_of(errors, race.chance.errors, result["unit"])
+    if result["unit"] != PERCENT and difference is not None and difference.p_value is not None:
+        is_lower = is_lower and difference.p_value <= SIGNIFICANCE_LEVEL
     return bool(is_lower)
 
 
@@ -235,7 +238,7 @@ def _first(race: Race, kinds: Sequence[str]) -> Tested | None:
 
 
 def errors_of_run(run: Run) -> SampleErrors | None:
-    """Return the errors of the test samples; None if the metric is not a mean over samples."""
+    """Return the errors of the test samples; None if the metric has none by sample."""
     try:
         return next(iter(read_sample_file(run.folder / SAMPLES_FILE).errors.values()))
     except InputError:

@@ -129,7 +129,7 @@ class Chance:
     Attributes:
         loss: Mean loss on the labeled samples.
         test: Test error, as the metric of the target defines it.
-        errors: Errors of the test samples; None if the metric is not a mean over samples.
+        errors: Errors of the test samples; None if the metric has none by sample.
     """
 
     loss: float

@@ -420,6 +420,8 @@ def _rmse_by_sample(squares: np.ndarray, valid: np.ndarray) -> np.ndarray:
         valid: False for those that are left out, (n, K).
     """
     defined = valid.any(axis=1)
+    if not defined.any():
+        return np.full(len(valid), np.nan)
     squares, valid = np.where(valid, squares, 0)[:, valid.any(axis=0)], valid[:, valid.any(axis=0)]
     means = squares.sum(axis=0) / valid.sum(axis=0)
     # A sample counts for a number as often as there are samples for each of its values.
