@@ -126,7 +126,7 @@ def _at_the_best_rate(command: list[str], out: Path) -> list[str]:
 def _told(out: Path) -> dict[str, Any]:
     """Return what is kept of the record of a run, and of that of a transfer."""
     record = json.loads((out / "run.json").read_text())
-    kept = {name: record["result"][name] for name in ("test", "interval", "unit", "metric", "majority_error")}
+    kept = {name: record["result"][name] for name in ("test", "interval", "unit", "metric", "constant_error")}
     kept |= {name: record[name] for name in ("method", "source")}
     transfer = out / "transfer.json"
     if transfer.exists():
@@ -141,7 +141,11 @@ def errors_frame(results: list[dict[str, Any]]) -> pd.DataFrame:
 
     A strategy that failed has the error of always naming the largest class, if another line of the target has it.
     """
-    largest = {result["job"]["target"]: result.get("majority_error") for result in results if "test" in result}
+    largest = {
+        result["job"]["target"]: result.get("constant_error", result.get("majority_error"))
+        for result in results
+        if "test" in result
+    }
     rows = [{**result["job"], "test": result.get("test", largest.get(result["job"]["target"]))} for result in results]
     frame = pd.DataFrame(rows, columns=["target", "strategy", "test"]).pivot_table(
         index="target", columns="strategy", values="test"

@@ -55,13 +55,14 @@ def test_the_page_answers_and_shows_the_curves_and_the_errors(done, record):
 
 
 @pytest.mark.parametrize(
-    ("high", "test", "verdict"),
-    [(60.0, 50.0, "Yes"), (95.0, 50.0, "Not shown"), (None, 50.0, "Not shown"), (99.0, 91.0, "No")],
+    ("p_value", "test", "verdict"),
+    [(0.01, 50.0, "Yes"), (0.2, 50.0, "Not shown"), (None, 50.0, "Lower, not tested"), (0.9, 91.0, "No")],
 )
-def test_the_majority_class_is_compared_by_the_interval(record, high, test, verdict):
-    record["result"] |= {"interval": [40.0, high], "test": test, "majority_error": 90.0}
+def test_a_constant_prediction_is_compared_sample_by_sample(record, p_value, test, verdict):
+    record["result"] |= {"test": test, "constant_error": 90.0, "constant_p": p_value}
     text = visible_text(render_run(record, []))
-    assert f"Is it better than the majority class?{verdict}" in text.replace("? ", "?")
+    assert f"Is it better than a constant prediction?{verdict}" in text.replace("? ", "?")
+    assert "has a test 0-1 error of 90 %" in text
 
 
 def test_what_weakens_the_result_is_said(record):
@@ -78,11 +79,11 @@ def test_what_weakens_the_result_is_said(record):
     assert "It is scratch" in visible_text(render_run(record, []))
 
 
-def test_other_metrics_have_no_majority_class(record):
-    record["result"] |= {"metric": "nRMSE", "unit": "", "test": 0.25, "confusion": None, "majority_error": None}
+def test_other_metrics_have_no_confusion_matrix(record):
+    record["result"] |= {"metric": "nRMSE", "unit": "", "test": 0.25, "confusion": None, "constant_error": None}
     text = visible_text(render_run(record, []))
     assert "The test nRMSE is 0.25 (" in text
-    assert "has no majority-class baseline" in text
+    assert "The nRMSE of a constant prediction is not defined" in text
     assert "Confusion" not in text
     record["result"]["test"] = None
     assert "is not defined on the test samples" in visible_text(render_run(record, []))

@@ -303,6 +303,23 @@ def test_names_of_a_manifest_belong_to_the_labels_of_that_name(tmp_path, caplog,
     assert ("No sample has the class 'run'" in caplog.text) == ("run" in classes)
 
 
+@pytest.mark.parametrize(
+    ("names", "listed", "is_warned"),
+    [
+        (["cat", "Cat "], None, True),
+        (["cat", "dog"], None, False),
+        (["a", "A"], None, False),
+        (["cat", "CAT"], ["cat", "CAT"], False),
+    ],
+)
+def test_classes_that_differ_in_case_only_are_said(tmp_path, caplog, names, listed, is_warned):
+    more = f"classes = {listed}\n" if listed else ""
+    (tmp_path / "mine.toml").write_text(CUSTOM_MANIFEST.replace("group =", f"{more}group ="))
+    np.savez(tmp_path / "mine.npz", x=np.zeros((4, 30)), y=np.array(names * 2), groups=np.arange(4))
+    assert len(open_target(str(tmp_path / "mine.toml")).read().classes) == 2
+    assert ("differ in upper case or spaces only" in caplog.text) == is_warned
+
+
 def test_names_of_a_manifest_for_other_classes_than_those_of_the_data_are_refused(tmp_path):
     classes = ["cat", "dog", "owl"]
     (tmp_path / "mine.toml").write_text(CUSTOM_MANIFEST.replace("group =", f"classes = {classes}\ngroup ="))

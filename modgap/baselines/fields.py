@@ -140,7 +140,7 @@ BASELINES = (
         KINDS,
         ("regression",),
         (FIELDS,),
-        Predictor(("mean",), lambda _values, truth, _seed: [Constant(constant_scores(truth))]),
+        Predictor(("mean",), lambda _values, truth, _seed: [Constant(constant_scores([truth]))]),
         (Constant,),
         applies=_applies,
         seconds=1,

@@ -1,6 +1,6 @@
 """Predictors of baselines: linear models, trees and nearest neighbors, fitted by modgap's probes and scikit-learn."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,16 +28,19 @@ COUNTS = (5, 1)
 """Numbers of neighbors."""
 
 
-def constant_scores(truth: Truth) -> np.ndarray:
-    """Return the scores (M,) of a prediction that is the same for all samples.
+def constant_scores(truths: Iterable[Truth]) -> np.ndarray:
+    """Return the scores (M,) of a prediction that is the same for all samples, which come in one part or several.
 
     They are the shares of classes or labels, or the means of the values that count. A value that never counts gets the
     average of the other means.
     """
-    targets = truth.matrix
-    weights = np.ones(targets.shape) if truth.mask is None else truth.mask.reshape(len(truth), -1) != 0
-    total = weights.sum(axis=0)
-    means = np.where(weights != 0, targets, 0).sum(axis=0) / np.maximum(total, 1)
+    sums, total = np.zeros(1), np.zeros(1)
+    for truth in truths:
+        values = truth.matrix
+        counts = np.ones(values.shape, bool) if truth.mask is None else truth.mask.reshape(values.shape) != 0
+        sums = sums + np.where(counts, values, 0).sum(axis=0)
+        total = total + counts.sum(axis=0)
+    means = sums / np.maximum(total, 1)
     scores: np.ndarray = np.where(total > 0, means, means[total > 0].mean() if (total > 0).any() else 0)
     return scores
 

@@ -30,11 +30,11 @@ from modgap.race.verdict import (
 )
 from modgap.statistics.intervals import SampleErrors, student_quantile
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
-from modgap.statistics.paired import PairedDifference, paired_difference
+from modgap.statistics.paired import PairedDifference
 from modgap.statistics.sample_file import SAMPLES_FILE, read_sample_file
 from modgap.storage.json_records import Record
 from modgap.training.answer import metric_without_unit
-from modgap.training.evaluation import PERCENT
+from modgap.training.evaluation import PERCENT, difference_of
 from modgap.training.linear_probe import LINEAR_PROBE
 from modgap.training.run_folder import Run
 
@@ -241,16 +241,6 @@ def errors_of_run(run: Run) -> SampleErrors | None:
     """Return the errors of the test samples; None if the metric has none by sample."""
     try:
         return next(iter(read_sample_file(run.folder / SAMPLES_FILE).errors.values()))
-    except InputError:
-        return None
-
-
-def difference_of(first: SampleErrors | None, second: SampleErrors | None, unit: str) -> PairedDifference | None:
-    """Return the difference of two test errors, sample by sample; None if they have none."""
-    if first is None or second is None:
-        return None
-    try:
-        return paired_difference(first, second, largest=1.0 if unit == PERCENT else float("inf"))
     except InputError:
         return None
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from modgap.answers import Answer, Plotted
 from modgap.answers.formatting import csv_text
 from modgap.process.log_messages import only_messages_from
-from modgap.race.answer import answer_of_race, difference_of, errors_of_run, transfer_verdict
+from modgap.race.answer import answer_of_race, errors_of_run, transfer_verdict
 from modgap.race.card import model_card
 from modgap.race.labeled_data import LabeledData, describe_labeled
 from modgap.race.steps import Outcome
@@ -20,7 +20,7 @@ from modgap.race.verdict import kind_of
 from modgap.storage.algorithms import installed_version
 from modgap.storage.atomic_files import write_texts, writing
 from modgap.storage.json_records import format_json, plain_values, with_digest
-from modgap.training.evaluation import PERCENT
+from modgap.training.evaluation import PERCENT, difference_of
 from modgap.training.run_folder import Run
 
 if TYPE_CHECKING:

@@ -278,7 +278,7 @@ def chance_losses(labeled: Labeled) -> np.ndarray:
     losses, truth = np.empty(len(labeled.rows)), labeled.truth
     for fold in np.unique(labeled.folds):
         test = labeled.folds == fold
-        scores = np.tile(constant_scores(truth.rows(~test)), (int(test.sum()), 1))
+        scores = np.tile(constant_scores([truth.rows(~test)]), (int(test.sum()), 1))
         losses[test] = truth.rows(test).losses(scores)
     return losses
 

@@ -40,8 +40,8 @@ from modgap.storage.cache import cache_key
 from modgap.storage.json_records import plain_values, read_json, write_json
 from modgap.storage.locks import exclusive_folder
 from modgap.targets import TargetRequest
+from modgap.training.constant import constant_metric
 from modgap.training.evaluation import test_errors
-from modgap.training.fitted_run import chance_metric
 from modgap.training.run_folder import RECORD, Run, copy_run_files, open_run, write_record
 from modgap.training.train import train
 from modgap.training.train_request import TrainRequest
@@ -560,7 +560,7 @@ def _chance(labeled: Labeled) -> Chance:
     """Return the loss and the test error of the same prediction for all samples."""
     # The prediction is fitted to all labeled samples, as the final models are.
     data = replace(labeled.data, train=labeled.rows)
-    metric = chance_metric(data)
+    metric = constant_metric(data)
     file = test_errors(metric, data, "chance")
     errors = None if file is None else next(iter(file.errors.values()))
     if errors is not None:

@@ -176,6 +176,7 @@ class Target:
             )
         classes = _class_names(table.classes or (), manifest)
         _warn_about_absent_classes(labels, classes, manifest)
+        _warn_about_similar_names(classes, manifest)
         if classes:
             return replace(table, labels=labels, classes=classes)
         # Labels without names are numbered from 0, and named by what they are.
@@ -458,6 +459,18 @@ def _warn_about_absent_classes(labels: np.ndarray, classes: Sequence[str], manif
     if absent := [name for name in names if name not in present]:
         text = "manifest %s names %d classes, but its samples have %d. No sample has the class %s."
         log.warning(text, manifest.name, len(names), len(present), ", ".join(map(repr, absent)))
+
+
+def _warn_about_similar_names(classes: Sequence[str], manifest: Manifest) -> None:
+    """Warn of classes whose names differ in upper case or spaces only, unless the manifest lists both of them."""
+    spellings: dict[str, list[str]] = {}
+    for name in dict.fromkeys(classes):
+        # Single letters may be classes of handwriting, where upper case is another sign.
+        if len(key := " ".join(name.casefold().split())) > 1 and name not in (manifest.classes or ()):
+            spellings.setdefault(key, []).append(name)
+    if similar := next((names for names in spellings.values() if len(names) > 1), None):
+        text = "The classes %s of %s differ in upper case or spaces only. If they are one class, spell them alike."
+        log.warning(text, " and ".join(map(repr, similar)), manifest.name)
 
 
 def _manifest_groups(table: Table, manifest: Manifest) -> np.ndarray | None:

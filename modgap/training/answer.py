@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Mark, Table, Verdict
 from modgap.answers.confusion import confusion_table
-from modgap.answers.formatting import confidence_interval, known_interval
+from modgap.answers.formatting import confidence_interval, format_p_value, known_interval
 from modgap.errors import can_be_typed, count, visible_name
+from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 from modgap.storage.json_records import Record
 
 FOLDER = "DIR"
@@ -15,6 +16,12 @@ OTHER = "OTHER"
 """Stands for the folder of another run."""
 NEXT_STEP_OF_BASELINE = "Train a pretrained source on the same target, and compare both runs."
 NEXT_STEP_OF_PROBE = "Fit what the field would use, by modgap train --method baseline, and compare both runs."
+CONSTANTS = {
+    "classification": "Always predicting the largest training class",
+    "multi-label": "Predicting the training share of each label for all samples",
+    "regression": "Predicting the training mean of each value for all samples",
+}
+"""The same prediction for all samples, by task."""
 NEXT_STEP = "Measure what the training did to the source's knowledge."
 
 
@@ -49,7 +56,7 @@ def run_answer(record: Record, folder: str = FOLDER, options: Sequence[str] = ()
         question=question,
         facts=facts,
         headline=_headline(result),
-        verdicts=(*([] if fitted else [_against_scratch(record)]), _against_majority(result)),
+        verdicts=(*([] if fitted else [_against_scratch(record)]), _against_constant(record)),
         checks=tuple(_checks(record)),
         tables=(*_trials(record.get("sweep")), *_compared_models(fitted), *_confusion(record)),
         notes=tuple(_notes(record)),
@@ -120,19 +127,25 @@ def _against_scratch(record: Record) -> Verdict:
     return Verdict("Is it better than scratch?", label, INFO, text)
 
 
-def _against_majority(result: Record) -> Verdict:
-    question = "Is it better than the majority class?"
-    majority = result.get("majority_error")
-    if majority is None or result["test"] is None:
-        text = f"The metric {result['metric']} has no majority-class baseline."
+def _against_constant(record: Record) -> Verdict:
+    question, result = "Is it better than a constant prediction?", record["result"]
+    constant = result.get("constant_error")
+    if constant is None or result["test"] is None:
+        text = f"The {metric_without_unit(result)} of a constant prediction is not defined on the test samples."
         return Verdict(question, "Not applicable", INFO, text)
-    high = result["interval"][1]
-    text = f"Always predicting the largest training class has an error of {majority:.4g} %."
-    if high is not None and high < majority:
-        return Verdict(question, "Yes", PASS, f"{text} The interval of the model lies below it.")
-    if result["test"] < majority:
-        return Verdict(question, "Not shown", WARN, f"{text} The interval of the model reaches it, or is missing.")
-    return Verdict(question, "No", FAIL, text)
+    unit = f" {result['unit']}" if result["unit"] else ""
+    constant_model = CONSTANTS.get(str(record.get("output", {}).get("task")), "The same prediction for all samples")
+    text = f"{constant_model} has a test {metric_without_unit(result)} of {constant:.4g}{unit}"
+    if result["test"] >= constant:
+        return Verdict(question, "No", FAIL, f"{text}.")
+    p_value = result.get("constant_p")
+    if p_value is None:
+        why = "The metric has no errors by sample, or the samples are too few, so the difference is not tested."
+        return Verdict(question, "Lower, not tested", INFO, f"{text}. {why}")
+    text = f"{text} (p {format_p_value(p_value)})."
+    if p_value <= SIGNIFICANCE_LEVEL:
+        return Verdict(question, "Yes", PASS, text)
+    return Verdict(question, "Not shown", WARN, text)
 
 
 def _checks(record: Record) -> Iterator[Verdict]:

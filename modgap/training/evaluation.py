@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from modgap.errors import count
+from modgap.errors import InputError, count
 from modgap.forward.batched_inference import BatchLimit
 from modgap.forward.reading_ahead import Loader
 from modgap.models import TargetModel
@@ -17,6 +17,7 @@ from modgap.models.normalization import evaluation_mode
 from modgap.process.devices import download, read_late, upload
 from modgap.statistics.bootstrap import bootstrap_interval, unit_numbers
 from modgap.statistics.intervals import MIN_UNITS, SampleErrors, estimate_mean, exact_interval, independent_errors
+from modgap.statistics.paired import PairedDifference, paired_difference
 from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, write_sample_file
 from modgap.storage.atomic_files import writing
 from modgap.training.batches import chunks
@@ -194,8 +195,7 @@ def evaluate_metric(metric: Metric, data: TargetData, seed: int) -> dict[str, ob
     errors are rare. That of other metrics resamples samples, or groups where the samples have them. With fewer than 8
     groups, or independent samples, it would be too short, so that there is none and the entry `no_interval` says why.
     `no_sample_errors` says why the errors of the samples are not written; None if
-    they are. `confusion` is the confusion matrix, and `majority_error` the error of always predicting the largest
-    training class, where the metric is the 0-1 error.
+    they are. `confusion` is the confusion matrix.
 
     Args:
         metric: Metric with the test samples.
@@ -206,11 +206,7 @@ def evaluate_metric(metric: Metric, data: TargetData, seed: int) -> dict[str, ob
     n_units = len(metric) if groups is None else len(np.unique(groups))
     units = count(n_units, "test sample" if groups is None else "test group")
     reason = f"{units} {'is' if n_units == 1 else 'are'} too few (at least {MIN_UNITS})"
-    labels, majority_error = data.table.labels, None
     is_classification, n_classes = data.output.task == "classification", data.output.shape[0]
-    if metric.name == "0-1 error %" and is_classification and labels is not None and labels.ndim == 1:
-        largest = np.bincount(labels[data.train]).argmax()
-        majority_error = float(100 * (labels[data.test] != largest).mean())
     # There is no confusion matrix of too many classes, or where the metric has none.
     matrix = metric.confusion(n_classes) if is_classification and n_classes <= MOST_CONFUSED else None
     return {
@@ -222,7 +218,6 @@ def evaluate_metric(metric: Metric, data: TargetData, seed: int) -> dict[str, ob
         "left_out": metric.left_out(),
         "no_sample_errors": _reason_for_no_sample_errors(metric),
         "confusion": None if matrix is None else [[int(number) for number in row] for row in matrix],
-        "majority_error": majority_error,
     }
 
 
@@ -298,3 +293,13 @@ def test_errors(metric: Metric, data: TargetData, name: str) -> SampleFile | Non
     labels = np.asarray(data.table.labels)[data.test] if is_classification else np.zeros(n_samples, np.int64)
     n_classes = 0 if data.output.task == "regression" else data.output.shape[0]
     return SampleFile(data.test, labels.astype(np.int64), groups, columns, n_classes, None)
+
+
+def difference_of(first: SampleErrors | None, second: SampleErrors | None, unit: str) -> PairedDifference | None:
+    """Return the difference of two test errors, sample by sample; None if they have none."""
+    if first is None or second is None:
+        return None
+    try:
+        return paired_difference(first, second, largest=1.0 if unit == PERCENT else float("inf"))
+    except InputError:
+        return None

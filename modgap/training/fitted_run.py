@@ -22,12 +22,12 @@ from modgap.baselines.baseline import (
     quick_baselines,
     restore_baseline,
 )
-from modgap.baselines.predictors import constant_scores
 from modgap.errors import InputError, Progress, UsageError
 from modgap.sources import Source, source_infos
 from modgap.storage.json_records import plain_values
 from modgap.targets.samples import SelectedSamples
 from modgap.training.checkpoint import write_tensors
+from modgap.training.constant import compare_with_constant
 from modgap.training.evaluation import evaluate_metric, write_sample_errors
 from modgap.training.linear_probe import ALL, LINEAR_PROBE, SideBySide, probe_to_train, probes_of, restore_probe
 from modgap.training.metrics import Metric, task_metric
@@ -283,6 +283,7 @@ def _write_result(
     result = plain_values(
         {
             **evaluate_metric(test, data, request.samples.seed),
+            **compare_with_constant(test, data),
             "validation": _metric(fitted, data, data.validation).compute() if len(data.validation) else None,
             "epoch": None,
             "chosen_by": "lowest cross-validated error",
@@ -295,20 +296,9 @@ def _write_result(
 
 
 def _metric(fitted: FittedBaseline, data: TargetData, rows: np.ndarray) -> Metric:
-    return _metric_of_scores(fitted.scores(SelectedSamples(data.table.samples, rows)), data, rows)
-
-
-def _metric_of_scores(scores: np.ndarray, data: TargetData, rows: np.ndarray) -> Metric:
     metric = task_metric(data.target.manifest, data.output, data.scale, data.protocol)
-    y, mask = data.ground_truth(rows)
-    metric.update(scores, y, mask)
+    metric.update(fitted.scores(SelectedSamples(data.table.samples, rows)), *data.ground_truth(rows))
     return metric
-
-
-def chance_metric(data: TargetData) -> Metric:
-    """Return the metric with one prediction for all test samples: the largest training class, or the mean value."""
-    scores = constant_scores(true_values(data, data.train)).reshape(1, *data.output.shape)
-    return _metric_of_scores(np.repeat(scores, len(data.test), axis=0), data, data.test)
 
 
 def best_quick_baseline(request: TrainRequest) -> tuple[str, float] | None:

@@ -30,6 +30,7 @@ from modgap.training.checkpoint import (
     remove_checkpoints,
     write_tensors,
 )
+from modgap.training.constant import compare_with_constant
 from modgap.training.evaluation import Evaluator, evaluate_metric, write_sample_errors
 from modgap.training.fitted_run import fit_source_probe, is_fitted, train_fitted
 from modgap.training.linear_probe import set_probe
@@ -205,7 +206,9 @@ def _test(run: Run, training: Training, request: TrainRequest, chosen: Record) -
     """
     data = training.data
     metric = training.evaluator.metric(training.model, data.test)
-    tested = plain_values(evaluate_metric(metric, data, request.samples.seed))
+    tested = plain_values(
+        {**evaluate_metric(metric, data, request.samples.seed), **compare_with_constant(metric, data)}
+    )
     result = {**tested, **{name: value for name, value in chosen.items() if name != "seconds"}}
     record = {name: value for name, value in run.record.items() if name != "training"}
     if not training.processes.is_main:
