@@ -10,15 +10,17 @@ over the data sets, because its expected value depends on the number of samples.
 used earlier: the value, plus and minus 1.96 standard errors of the plug-in.
 
 Probes: the truth is the expected error, on 20,000 new samples in 4,000 new groups, of probes that are fitted on two
-thirds of a sample. `before` is the percentile bootstrap over the test samples or groups of one split.
+thirds of a sample. `before` is the percentile bootstrap over the test samples or groups of one split. Two equally good
+encoders are compared: `paired` if they differ by noise of each sample, `own` if each has effects of its own on whole
+groups, and `repeats` is the latter with the spread between repeats in place of the jackknife.
 
 Each share has its standard error. The last line is the time in core seconds.
 """
 
 import argparse
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +34,7 @@ from modgap.distortion.similarity import similarity
 from modgap.probes.folds import stratified_folds
 from modgap.probes.single_thread import single_blas_thread
 from modgap.statistics.bootstrap import bootstrap_interval
+from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.paired import paired_difference
 
 RESULTS = Path(__file__).with_name("results") / "distortion_validity.jsonl"
@@ -227,6 +230,8 @@ def simulate_similarity(cell: SimilarityCell) -> dict:
 
 MEANS = 0.9 * np.random.default_rng(5).standard_normal((3, 6))
 NEW_SAMPLES = 20_000
+PAIRS = ("paired", "own", "repeats")
+"""Comparisons of two encoders that are equally good."""
 
 
 def draw_samples(cell: ProbeCell, rng: np.random.Generator, samples: int, groups: int) -> tuple:
@@ -246,7 +251,7 @@ def simulate_probe(cell: ProbeCell) -> dict:
     values = []
     intervals = []
     earlier = []
-    paired = []
+    pairs: dict[str, list[bool]] = {name: [] for name in PAIRS if name == "paired" or cell.groups}
     # Three strengths take much less time than the twenty of modgap.
     probe_evaluation.STRENGTHS = (1e3, 1e1, 1e-1)
     for number in range(cell.sets):
@@ -267,17 +272,28 @@ def simulate_probe(cell: ProbeCell) -> dict:
         # Two encoders that are equally good: the features with two kinds of independent noise.
         noisy = [features + rng.standard_normal(features.shape) for _ in range(2)]
         errors = [cross_validate_probe(cell.probe, array, labels, groups).errors for array in noisy]
-        paired.append(paired_difference(*errors).p_value <= 0.05)
+        pairs["paired"].append(differ(errors))
+        if groups is not None:
+            effects = [rng.standard_normal((cell.groups, features.shape[1]))[groups] for _ in range(2)]
+            errors = [cross_validate_probe(cell.probe, features + own, labels, groups).errors for own in effects]
+            pairs["own"].append(differ(errors))
+            pairs["repeats"].append(differ([replace(one, without=None) for one in errors]))
     truth = float(np.mean(truths))
-    rejected = float(np.mean(paired))
+    levels = {name: float(np.mean(rejected)) for name, rejected in pairs.items()}
     return {
         "truth": truth,
         "mean": float(np.mean(values)),
         **coverage(intervals, truth),
         **before(earlier, truth),
-        "paired_level": rejected,
-        "paired_level_se": standard_error(rejected, cell.sets),
+        **{f"{name}_level": level for name, level in levels.items()},
+        **{f"{name}_level_se": standard_error(level, cell.sets) for name, level in levels.items()},
     }
+
+
+def differ(errors: Sequence[SampleErrors]) -> bool:
+    """Return whether two errors differ significantly at the 5 % level."""
+    p_value = paired_difference(*errors).p_value
+    return p_value is not None and p_value <= 0.05
 
 
 # Report
@@ -327,8 +343,9 @@ def describe(record: dict) -> str:
     if "before_coverage" in record:
         text += f"; before: {record['before_coverage']:.3f} (se {record['before_se']:.3f})"
         text += f", length {record['before_length']:.3f}"
-    if "paired_level" in record:
-        text += f"; paired p <= .05: {record['paired_level']:.3f} (se {record['paired_level_se']:.3f})"
+    for name in PAIRS:
+        if f"{name}_level" in record:
+            text += f"; {name} p <= .05: {record[f'{name}_level']:.3f} (se {record[f'{name}_level_se']:.3f})"
     return text
 
 
