@@ -151,6 +151,18 @@ def test_a_column_that_numbers_the_rows_is_left_out_with_a_note(tmp_path, caplog
     assert "numbers the rows, so it is left out" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "is_copy"), [("target", (3, 1), True), ("kind", "xy", True), ("b", (1, 1), False)]
+)
+def test_a_column_that_says_the_same_as_the_label_is_named(tmp_path, caplog, name, values, is_copy):
+    rows = [f"{number % 7}.5,{values[number % 2]},{'uv'[number % 2]}" for number in range(20)]
+    for count, is_said in ((20, is_copy), (19, False)):
+        caplog.clear()
+        (tmp_path / "data.csv").write_text("\n".join([f"a,{name},label", *rows[:count]]))
+        read(tmp_path / "data.csv", kind="table")
+        assert (f"The column '{name}'" in caplog.text and "tells the label" in caplog.text) == is_said
+
+
 def test_other_columns_and_those_that_an_option_names_stay(tmp_path, caplog):
     (tmp_path / "data.csv").write_text("id,index,a,label\n0,17,5,u\n1,4,6,v\n2,9,7,u\n")
     table = read(tmp_path / "data.csv", kind="series", group="id")

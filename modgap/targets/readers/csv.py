@@ -36,6 +36,8 @@ SPLIT_NAME = "split"
 """Name of the column that says which split a sample belongs to."""
 LABEL_NAMES = ("label", "class", "target", "y")
 """Names of the label column, in order of preference, if none is given."""
+FEWEST_ROWS = 20
+"""Number of rows from which a column that says the same as the label is no chance."""
 TIME_NAMES = ("time", "t", "timestamp", "date")
 """Names of columns that suggest the long format, where a row is a moment of a series and not a series."""
 GROUP_NAMES = re.compile(
@@ -120,6 +122,8 @@ def read(
         frame = _select_columns(frame, used_columns, columns)
     if drop_index:
         frame = drop_index_columns(frame, used_columns, first_path)
+    if kind != "text":
+        _warn_about_copies(frame, label, purposes, first_path)
     if categories:
         features = [name for name in frame.columns if name not in used_columns and not GROUP_NAMES.fullmatch(str(name))]
         frame = encode_categories(frame, category_columns(frame, features))
@@ -226,6 +230,29 @@ def _group_like_columns(
         )
         log.warning(text, name, path, way_out)
     return tuple(suspects)
+
+
+def _warn_about_copies(frame: "DataFrame", label: str, purposes: Sequence[str], path: Path) -> None:
+    """Warn of a column that is another name of the label: one value for each label, and one label for each value."""
+    columns = np.flatnonzero([name not in purposes for name in frame.columns])
+    labels = frame[label].factorize()[0]
+    counts = np.bincount(labels[labels >= 0])
+    if len(frame) < FEWEST_ROWS or not 2 <= len(counts) <= len(frame) / 2:
+        return
+    # A few rows suffice to tell of most columns that they are none.
+    often, seldom = counts.argsort()[[-1, 0]]
+    rows = [*np.flatnonzero(labels == often)[:10], np.flatnonzero(labels == seldom)[0]]
+    shown = frame.iloc[rows, columns].to_numpy(object)
+    is_like = (shown[:-1] == shown[0]).all(axis=0) & (shown[-1] != shown[0])
+    for column in columns[is_like]:
+        values = frame.iloc[:, column].factorize()[0]
+        pairs = np.unique(np.stack([labels, values]), axis=1).shape[1]
+        if pairs == len(counts) == len(np.unique(values)):
+            text = (
+                "The column %r of %s has one value for each label, so it tells the label of every sample. If it is "
+                "another name of the label, remove the column."
+            )
+            log.warning(text, str(frame.columns[column]), path)
 
 
 def _concatenate(parts: list["DataFrame"]) -> "DataFrame":
