@@ -21,11 +21,11 @@ import argparse
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from result_log import ResultLog
+from scipy import stats
 
 from modgap.distortion import probe_evaluation
 from modgap.distortion.probe_cross_validation import cross_validate_probe
@@ -33,7 +33,6 @@ from modgap.distortion.probe_evaluation import evaluate_probe
 from modgap.distortion.similarity import similarity
 from modgap.probes.folds import stratified_folds
 from modgap.probes.single_thread import single_blas_thread
-from modgap.statistics.bootstrap import bootstrap_interval
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.paired import paired_difference
 
@@ -87,9 +86,12 @@ class ProbeCell:
     sets: int
 
 
-def weighted_mean(values: np.ndarray, weights: np.ndarray) -> float:
-    """Return the weighted mean."""
-    return float(np.average(values, weights=weights))
+def bootstrap_interval(wrong: np.ndarray, groups: np.ndarray | None, seed: int) -> Interval:
+    """Return the percentile bootstrap of an error rate over samples, or over groups of one size."""
+    units = np.arange(len(wrong)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    means = np.bincount(units, wrong) / np.bincount(units)
+    found = stats.bootstrap((means,), np.mean, n_resamples=2000, method="percentile", random_state=seed)
+    return tuple(map(float, found.confidence_interval))
 
 
 def similarity_cells(share: float) -> list[SimilarityCell]:
@@ -268,7 +270,7 @@ def simulate_probe(cell: ProbeCell) -> dict:
         single = evaluate_probe(cell.probe, *parts, features[~fit], labels[~fit])
         test = None if groups is None else groups[~fit]
         wrong = single.misclassified
-        earlier.append(bootstrap_interval(partial(weighted_mean, wrong), len(wrong), test, resamples=2000))
+        earlier.append(bootstrap_interval(wrong, test, number))
         # Two encoders that are equally good: the features with two kinds of independent noise.
         noisy = [features + rng.standard_normal(features.shape) for _ in range(2)]
         errors = [cross_validate_probe(cell.probe, array, labels, groups).errors for array in noisy]

@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 from modgap.probes.folds import FOLDS, stratified_folds
 from modgap.probes.input_checks import validate_samples
 from modgap.probes.logistic import DEFAULT_STRENGTH, logistic_path
-from modgap.statistics.bootstrap import unit_numbers
+from modgap.statistics.units import unit_numbers
 
 
 def cross_validated_errors(

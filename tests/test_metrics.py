@@ -9,12 +9,12 @@ import torch
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from modgap.errors import InputError, UsageError
-from modgap.statistics.bootstrap import bootstrap_interval
 from modgap.statistics.intervals import independent_errors
 from modgap.statistics.paired import paired_difference
 from modgap.targets import manifest_names, named_manifest
 from modgap.targets.manifest import MetricName
 from modgap.targets.output import Output
+from modgap.training.evaluation import metric_interval
 from modgap.training.metrics import METRICS, metric, task_metric
 
 VALUES = ["RMSE", "nRMSE", "relative L2"]
@@ -38,8 +38,8 @@ def of(name, outputs, y, mask=None, **options):
     return found
 
 
-def interval(measured, groups=None, **options):
-    return bootstrap_interval(measured.weighted, len(measured), groups, **options)
+def interval(measured, groups=None):
+    return metric_interval(measured, groups, 0)
 
 
 def part(values, rows):
@@ -296,16 +296,13 @@ def test_a_metric_goes_on_after_it_was_computed():
     assert found.compute() == pytest.approx(of("1 - F1", outputs, y).compute())
 
 
-def test_the_interval_resamples_groups_whole():
-    outputs, y, _ = drawn("RMSE", n=30)
-    found = of("RMSE", outputs, y)
-    means = found.per_sample.reshape(2, 15).mean(axis=1)
-    low, high = interval(found, np.repeat([5, 2], 15), resamples=400)
-    assert (low, high) == (pytest.approx(means.min()), pytest.approx(means.max()))
-    alone = interval(found, resamples=400)
-    assert alone[0] < found.compute() < alone[1]
-    assert interval(found, resamples=400) == alone
-    assert interval(found, resamples=400, seed=1) != alone
+@pytest.mark.parametrize("name", ["0-1 error %", "RMSE", "1 - F1", "1 - AUROC", "1 - mAP"])
+def test_intervals_contain_the_value_and_depend_on_groups(name):
+    outputs, y, mask = drawn(name, n=60)
+    found = of(name, outputs, y, mask)
+    low, high = interval(found, np.arange(60) // 3)
+    assert low < found.compute() < high
+    assert (low, high) == interval(found, np.arange(60) // 3) != interval(found)
 
 
 def test_the_interval_of_a_mean_has_its_standard_errors():
@@ -313,25 +310,15 @@ def test_the_interval_of_a_mean_has_its_standard_errors():
     found = of("RMSE", np.zeros_like(y), y)
     low, high = interval(found)
     error = found.per_sample.std(ddof=1) / 20
-    assert low == pytest.approx(found.compute() - 1.96 * error, abs=0.3 * error)
-    assert high == pytest.approx(found.compute() + 1.96 * error, abs=0.3 * error)
+    assert low == pytest.approx(found.compute() - 2.09 * error, abs=0.8 * error)
+    assert high == pytest.approx(found.compute() + 2.09 * error, abs=0.8 * error)
 
 
-@pytest.mark.parametrize("name", ["1 - F1", "1 - AUROC", "1 - mAP"])
-def test_intervals_of_what_is_no_mean(name):
-    outputs, y, mask = drawn(name, n=60)
-    found = of(name, outputs, y, mask)
-    low, high = interval(found, np.arange(60) // 3, resamples=200)
-    assert low < found.compute() < high
-
-
-def test_intervals_without_enough_to_resample():
-    found = of("1 - mAP", np.ones((3, 2)), np.zeros((3, 2), int))
-    assert all(map(math.isnan, interval(found, resamples=5)))
+def test_intervals_of_too_few_units():
+    found = of("1 - mAP", np.ones((9, 2)), np.zeros((9, 2), int))
+    assert all(map(math.isnan, interval(found)))
     outputs, y, _ = drawn("RMSE")
-    assert all(map(math.isnan, interval(of("RMSE", outputs, y), np.zeros(40))))
-    with pytest.raises(InputError, match="there are 40 samples"):
-        interval(of("RMSE", outputs, y), np.zeros(39))
+    assert all(map(math.isnan, interval(of("RMSE", outputs, y), np.arange(40) % 7)))
 
 
 @pytest.mark.parametrize("name", manifest_names())

@@ -11,10 +11,10 @@ from modgap.distortion.probe_evaluation import EntityF1, ProbeResult, entity_f1,
 from modgap.errors import UsageError
 from modgap.probes.folds import repeated_folds
 from modgap.probes.input_checks import validate_samples
-from modgap.statistics.bootstrap import unit_numbers
 from modgap.statistics.intervals import MIN_UNITS, SampleErrors, average_errors, estimate_mean
 from modgap.statistics.jackknife import group_blocks
 from modgap.statistics.splits import Splits
+from modgap.statistics.units import unit_numbers
 
 FOLDS = 3
 """Number of folds of a repeat: a probe is fitted on two thirds of the samples and tested on the others."""

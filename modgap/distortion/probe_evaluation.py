@@ -13,7 +13,7 @@ from modgap.probes.folds import held_out_mask
 from modgap.probes.input_checks import validate_labels, validate_samples
 from modgap.probes.logistic import STRENGTHS, logistic_path
 from modgap.probes.ridge import ridge_path
-from modgap.statistics.bootstrap import unit_numbers
+from modgap.statistics.units import unit_numbers
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from modgap.distortion import hsic
 from modgap.errors import InputError, named
 from modgap.probes.feature_arrays import center_features, validate_count
 from modgap.probes.single_thread import single_blas_thread
-from modgap.statistics.bootstrap import unit_numbers
 from modgap.statistics.intervals import student_quantile
+from modgap.statistics.units import unit_numbers
 
 MIN_SAMPLES = 4
 """Fewest samples for which the unbiased estimator of HSIC is defined."""

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from modgap.statistics.bootstrap import unit_numbers
 from modgap.statistics.masks import Masks
 from modgap.statistics.splits import Splits
+from modgap.statistics.units import unit_numbers
 from modgap.targets.splits import stratified_keys
 
 FOLDS = 5

@@ -8,9 +8,9 @@ from modgap.errors import InputError
 from modgap.labels.label_space import label_space
 from modgap.probes.folds import stratified_folds
 from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, SourceOutputs
-from modgap.statistics.bootstrap import unit_numbers
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.jackknife import group_blocks
+from modgap.statistics.units import unit_numbers
 from modgap.statistics.weights import choose_weighting, entry_weights
 from modgap.targets.splits import stratification_labels
 

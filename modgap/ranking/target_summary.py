@@ -5,8 +5,8 @@ import numpy as np
 from modgap.labels.label_space import label_space
 from modgap.ranking.source_outputs import CLASSIFICATION, SourceOutputs
 from modgap.ranking.types import TargetSummary
-from modgap.statistics.bootstrap import unit_numbers
 from modgap.statistics.splits import testable_samples
+from modgap.statistics.units import unit_numbers
 from modgap.statistics.weights import choose_weighting, entry_weights
 
 

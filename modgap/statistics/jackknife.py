@@ -1,12 +1,19 @@
-"""Blocks of groups, without which models are fitted to see how much their error depends on the groups."""
+"""Blocks of samples or groups that are left out, one after the other, to see how much an error depends on them."""
+
+import math
+from collections.abc import Callable
 
 import numpy as np
+from scipy.special import expit, logit
 
-from modgap.statistics.intervals import MIN_UNITS
+from modgap.statistics.intervals import MIN_UNITS, student_quantile
+from modgap.statistics.units import unit_numbers
 
 BLOCKS = 10
 """Largest number of blocks."""
 BLOCKS_SALT = 0xA3
+INTERVAL_BLOCKS = 20
+"""Largest number of blocks of an interval."""
 
 
 def group_blocks(labels: np.ndarray, groups: np.ndarray | None, seed: int) -> list[np.ndarray]:
@@ -32,3 +39,62 @@ def group_blocks(labels: np.ndarray, groups: np.ndarray | None, seed: int) -> li
     blocks = np.empty(n_groups, np.int64)
     blocks[np.lexsort((rng.random(n_groups), labels_of_groups))] = np.arange(n_groups) % BLOCKS
     return [blocks[groups] == block for block in range(min(BLOCKS, n_groups))]
+
+
+def jackknife_interval(
+    statistic: Callable[[np.ndarray], float],
+    n_samples: int,
+    groups: np.ndarray | None = None,
+    *,
+    largest: float = math.inf,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Return the 95 % interval of a statistic of weighted samples that is above 0, by the delete-a-group jackknife.
+
+    The samples, or the groups, are divided at random into at most 20 blocks; each is left out once.
+    The standard error and the bias of these values (Quenouille, Biometrika 1956; Kott, Journal of Official Statistics
+    2001) are carried over to the logarithm of the statistic, or to the logit of its share of the largest value, where
+    Student's t gives the interval, around the value and the one without bias. An average precision of few samples is
+    too high on average, so that a percentile bootstrap, which adds to this bias, lies below the truth.
+
+    Args:
+        statistic: Function that takes the weight of each sample, shape (n,), 0 or 1, and returns the statistic. Blocks
+            without which it is NaN are left out.
+        n_samples: Number of samples n.
+        groups: Group of each sample, shape (n,), which is in one block. None if samples are independent.
+        largest: Largest value that is possible; infinity if there is none.
+        seed: Seed of the blocks.
+
+    Returns:
+        Lower and upper end. NaN with fewer than 8 units or blocks, and the value itself if it is the lowest or the
+        largest, where no block tells how uncertain it is.
+
+    Example:
+        >>> values = np.arange(1.0, 101.0)
+        >>> low, high = jackknife_interval(lambda weights: np.average(values, weights=weights), 100)
+        >>> bool(low < values.mean() < high)
+        True
+    """
+    numbers = unit_numbers(groups, n_samples)
+    n_units = int(numbers.max()) + 1
+    if n_units < MIN_UNITS:
+        return math.nan, math.nan
+    value = statistic(np.ones(n_samples))
+    if not 0 < value < largest:
+        return value, value
+    n_blocks = min(INTERVAL_BLOCKS, n_units)
+    blocks = np.random.default_rng([seed, BLOCKS_SALT]).permutation(n_units)[numbers] % n_blocks
+    without = np.array([statistic((blocks != block).astype(np.float64)) for block in range(n_blocks)])
+    without = without[np.isfinite(without)]
+    if len(without) < MIN_UNITS:
+        return math.nan, math.nan
+    factor = len(without) - 1
+    error = math.sqrt(factor / len(without) * float(((without - without.mean()) ** 2).sum()))
+    is_bounded = math.isfinite(largest)
+    center = logit(value / largest) if is_bounded else math.log(value)
+    slope = largest / (value * (largest - value)) if is_bounded else 1 / value
+    unbiased = center + factor * (value - without.mean()) * slope
+    margin = student_quantile(factor) * error * slope
+    ends = np.array([min(center, unbiased) - margin, max(center, unbiased) + margin])
+    low, high = (largest * expit(ends) if is_bounded else np.exp(ends)).tolist()
+    return low, high

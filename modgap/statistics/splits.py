@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from modgap.labels.label_space import LabelSpace, row_numbers
-from modgap.statistics.bootstrap import unit_numbers
 from modgap.statistics.masks import Masks
+from modgap.statistics.units import unit_numbers
 
 HALVES_SALT = 0xA1
 PER_CLASS_SALT = 0xA2

@@ -15,18 +15,17 @@ from modgap.forward.reading_ahead import Loader
 from modgap.models import TargetModel
 from modgap.models.normalization import evaluation_mode
 from modgap.process.devices import download, read_late, upload
-from modgap.statistics.bootstrap import bootstrap_interval, unit_numbers
 from modgap.statistics.intervals import MIN_UNITS, SampleErrors, estimate_mean, exact_interval, independent_errors
+from modgap.statistics.jackknife import jackknife_interval
 from modgap.statistics.paired import PairedDifference, paired_difference
 from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, write_sample_file
+from modgap.statistics.units import unit_numbers
 from modgap.storage.atomic_files import writing
 from modgap.training.batches import chunks
 from modgap.training.metrics import Metric, task_metric
 from modgap.training.placement import Processes, reduced_precision
 from modgap.training.training_data import InputTransform, TargetData, stack_pieces
 
-RESAMPLES = 1000
-"""Bootstrap resamples of the test error's confidence interval."""
 PERCENT = "%"
 MOST_CONFUSED = 200
 """Largest number of classes whose confusion matrix is in the record."""
@@ -192,15 +191,15 @@ def evaluate_metric(metric: Metric, data: TargetData, seed: int) -> dict[str, ob
     """Return the value of the metric on the test samples with its 95 % interval, as entries of the run's record.
 
     The interval of the 0-1 error is that of `estimate_mean`, which stays within 0 and 100 % and is wide enough where
-    errors are rare. That of other metrics resamples samples, or groups where the samples have them. With fewer than 8
-    groups, or independent samples, it would be too short, so that there is none and the entry `no_interval` says why.
+    errors are rare. That of other metrics is `jackknife_interval`, over samples, or groups where the samples have them.
+    With fewer than 8 groups, or independent samples, there is none, and the entry `no_interval` says why.
     `no_sample_errors` says why the errors of the samples are not written; None if
     they are. `confusion` is the confusion matrix.
 
     Args:
         metric: Metric with the test samples.
         data: Target data.
-        seed: Seed of the resamples.
+        seed: Seed of the blocks of the jackknife.
     """
     groups = None if data.groups is None else data.groups[data.test]
     n_units = len(metric) if groups is None else len(np.unique(groups))
@@ -227,7 +226,7 @@ def metric_interval(metric: Metric, groups: np.ndarray | None, seed: int) -> tup
     Args:
         metric: Metric with the test samples.
         groups: Group of each, (n,); None if they are independent.
-        seed: Seed of the resamples.
+        seed: Seed of the blocks of the jackknife.
     """
     n_units = len(metric) if groups is None else len(np.unique(groups))
     if n_units < MIN_UNITS:
@@ -237,12 +236,11 @@ def metric_interval(metric: Metric, groups: np.ndarray | None, seed: int) -> tup
         interval = estimate_mean(independent_errors(errors / 100, unit_numbers(groups, len(metric)))).interval
         low, high = interval or (math.nan, math.nan)
         return 100 * low, 100 * high
-    low, high = bootstrap_interval(metric.weighted, len(metric), groups, resamples=RESAMPLES, seed=seed)
-    if low == high and metric.name.startswith("1 - "):
-        # Where all resamples have the same value, such as no error, the bootstrap would exclude every other error. The
-        # interval of Clopper and Pearson over the units does not. A metric without bounds has no such interval.
-        return exact_interval(low, n_units)
-    return low, high
+    largest = 1.0 if metric.name.startswith("1 - ") else math.inf
+    low, high = jackknife_interval(metric.weighted, len(metric), groups, largest=largest, seed=seed)
+    # Where no block differs, such as without any error, the interval of Clopper and Pearson over the units does not
+    # exclude every other error. A metric without bounds has no such interval.
+    return exact_interval(low, n_units) if low == high and math.isfinite(largest) else (low, high)
 
 
 def _reason_for_no_sample_errors(metric: Metric) -> str | None:

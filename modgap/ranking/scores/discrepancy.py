@@ -14,8 +14,8 @@ from modgap.errors import InputError
 from modgap.labels.label_space import label_space
 from modgap.ranking.score import ALL_TASKS, ERROR_RATE, NON_NEGATIVE, ErrorOptions, Score
 from modgap.ranking.source_outputs import SourceOutputs
-from modgap.statistics.bootstrap import unit_numbers
 from modgap.statistics.intervals import SampleErrors
+from modgap.statistics.units import unit_numbers
 
 
 def _usable_logits(outputs: SourceOutputs) -> np.ndarray:

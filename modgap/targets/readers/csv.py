@@ -122,8 +122,7 @@ def read(
         frame = _select_columns(frame, used_columns, columns)
     if drop_index:
         frame = drop_index_columns(frame, used_columns, first_path)
-    if kind != "text":
-        _warn_about_copies(frame, label, purposes, first_path)
+    _warn_about_copies(frame, label, None if kind == "text" else purposes, first_path)
     if categories:
         features = [name for name in frame.columns if name not in used_columns and not GROUP_NAMES.fullmatch(str(name))]
         frame = encode_categories(frame, category_columns(frame, features))
@@ -232,13 +231,20 @@ def _group_like_columns(
     return tuple(suspects)
 
 
-def _warn_about_copies(frame: "DataFrame", label: str, purposes: Sequence[str], path: Path) -> None:
-    """Warn of a column that is another name of the label: one value for each label, and one label for each value."""
-    columns = np.flatnonzero([name not in purposes for name in frame.columns])
+def _warn_about_copies(frame: "DataFrame", label: str, purposes: Sequence[str] | None, path: Path) -> None:
+    """Warn of a column of values that is another name of the label: one value for each label, and the reverse.
+
+    Args:
+        frame: All columns.
+        label: Column of the label.
+        purposes: Columns that are no values; None if no column is one.
+        path: File in the warning.
+    """
     labels = frame[label].factorize()[0]
     counts = np.bincount(labels[labels >= 0])
-    if len(frame) < FEWEST_ROWS or not 2 <= len(counts) <= len(frame) / 2:
+    if purposes is None or len(frame) < FEWEST_ROWS or not 2 <= len(counts) <= len(frame) / 2:
         return
+    columns = np.flatnonzero([name not in purposes for name in frame.columns])
     # A few rows suffice to tell of most columns that they are none.
     often, seldom = counts.argsort()[[-1, 0]]
     rows = [*np.flatnonzero(labels == often)[:10], np.flatnonzero(labels == seldom)[0]]
