@@ -23,10 +23,10 @@ def read(folder, y, **arrays):
     return read_target_data(open_target(str(folder / "own.npz"), custom_data=SERIES))
 
 
-@pytest.mark.parametrize("chunk", [7, 256])
+@pytest.mark.parametrize("most", [100, 2**22])
 @pytest.mark.parametrize("task", ["classification", "multi-label", "regression"])
-def test_a_constant_prediction_is_the_dummy_of_scikit_learn(tmp_path, monkeypatch, task, chunk):
-    monkeypatch.setattr(constant, "CHUNK", chunk)
+def test_a_constant_prediction_is_the_dummy_of_scikit_learn(tmp_path, monkeypatch, task, most):
+    monkeypatch.setattr(constant, "MOST_VALUES", most)
     target = open_target(str(target_file(tmp_path, task, image=False, samples=60)), custom_data=SERIES)
     data = read_target_data(target)
     read_truth = data.real_values if task == "regression" else data.ground_truth

@@ -58,7 +58,7 @@ def all_combinations():
         yield pytest.param(name, task, source, marks=mark)
 
 
-@pytest.mark.parametrize(("name", "task", "source"), all_combinations())
+@pytest.mark.parametrize(("name", "task", "source"), list(all_combinations()))
 def test_all_methods_train_on_all_tasks(trained, name, source, task):
     done = trained(name, source, task)
     result, lines = done.record["result"], log_of(done)

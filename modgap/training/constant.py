@@ -11,8 +11,8 @@ from modgap.training.evaluation import difference_of, test_errors
 from modgap.training.metrics import Metric, task_metric
 from modgap.training.training_data import TargetData
 
-CHUNK = 256
-"""Number of samples whose y is read at once."""
+MOST_VALUES = 2**22
+"""Number of values of y that are read at once."""
 
 
 def constant_metric(data: TargetData) -> Metric:
@@ -20,10 +20,11 @@ def constant_metric(data: TargetData) -> Metric:
 
     It is the largest training class, the share of each label, or the mean of each value, over the training samples.
     """
-    truths = (Truth(data.output, *data.ground_truth(rows)) for rows in chunks(data.train, CHUNK))
+    size = max(1, MOST_VALUES // math.prod(data.output.shape))
+    truths = (Truth(data.output, *data.ground_truth(rows)) for rows in chunks(data.train, size))
     prediction = torch.from_numpy(constant_scores(truths)).reshape(data.output.shape)
     metric = task_metric(data.target.manifest, data.output, data.scale, data.protocol)
-    for rows in chunks(data.test, CHUNK):
+    for rows in chunks(data.test, size):
         metric.update(prediction.expand(len(rows), *data.output.shape), *data.ground_truth(rows))
     return metric
 
