@@ -61,21 +61,58 @@ def test_the_p_value_is_that_of_a_paired_t_test(tmp_path):
     y = data.ground_truth(data.test)[0]
     errors = metric("0-1 error %")
     errors.update(np.eye(2)[np.where(rng.random(len(y)) < 0.7, y, 1 - y)], y)
-    found, expected = compare_with_constant(errors, data), constant_metric(data).per_sample
+    found, expected = compare_with_constant(errors, data, 0), constant_metric(data).per_sample
     assert found["constant_error"] == expected.mean()
-    assert found["constant_p"] == pytest.approx(ttest_rel(errors.per_sample, expected).pvalue, rel=0.2)
+    assert found["chance_p"] == pytest.approx(ttest_rel(errors.per_sample, expected).pvalue, rel=0.2)
 
 
-def test_few_samples_and_ranking_metrics_have_no_p_value(tmp_path):
+def test_few_samples_have_no_p_value(tmp_path):
     data = read(tmp_path, np.arange(30) % 2)
     y = data.ground_truth(data.test)[0]
     assert len(y) < 8
     errors = metric("0-1 error %")
     errors.update(np.eye(2)[y], y)
-    assert compare_with_constant(errors, data) == {"constant_error": pytest.approx(50, abs=20), "constant_p": None}
-    scores = metric("1 - F1")
-    scores.update(np.eye(2)[y], y)
-    assert compare_with_constant(scores, data)["constant_p"] is None
+    assert compare_with_constant(errors, data, 0) == {"constant_error": pytest.approx(50, abs=20), "chance_p": None}
+
+
+def test_values_whose_lowest_constant_is_another_have_no_p_value(tmp_path):
+    data = read(tmp_path, np.random.default_rng(0).standard_normal((60, 1, 24)))
+    errors = metric("nRMSE", data.scale)
+    y = data.ground_truth(data.test)[0]
+    errors.update(0.9 * y, y)
+    found = compare_with_constant(errors, data, 0)
+    assert found["chance_p"] is None
+    assert found["constant_error"] > errors.compute()
+
+
+@pytest.mark.parametrize("name", ["1 - F1", "1 - mAP", "1 - AUROC"])
+def test_metrics_without_a_constant_to_beat_have_p_values_by_permutation(tmp_path, name):
+    """Predictions that have nothing to do with the labels are significant in 5 % of the cases, others nearly always."""
+    rng, levels = np.random.default_rng(0), {0.0: [], 2.0: []}
+    y = rng.integers(0, 4, 200) if name == "1 - F1" else (rng.random((200, 4)) < 0.2).astype(np.int64)
+    data = read(tmp_path, y)
+    y = data.ground_truth(data.test)[0]
+    scores = np.eye(4)[y.astype(int)] if name == "1 - F1" else y
+    for effect, p_values in levels.items():
+        for seed in range(200 if effect == 0 else 5):
+            found = metric(name)
+            found.update(effect * scores + rng.standard_normal((len(y), 4)), y)
+            p_values.append(compare_with_constant(found, data, seed)["chance_p"])
+    assert np.mean(np.array(levels[0.0]) <= 0.05) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 200)
+    assert max(levels[2.0]) <= 0.05
+
+
+def test_permutations_are_of_whole_samples_without_masks():
+    y = np.array([[0, 1], [1, 0], [1, 1]])
+    whole, masked = metric("1 - mAP"), metric("1 - mAP")
+    whole.update(np.arange(6.0).reshape(3, 2), y)
+    masked.update(np.arange(6.0).reshape(3, 2), y, np.array([[1, 1], [1, 0], [1, 1]]))
+    permuted = whole.permuted(np.array([2, 0, 1]))
+    assert permuted.state()["positive"].reshape(3, 2).tolist() == y[[2, 0, 1]].tolist()
+    assert masked.permuted(np.arange(3)) is None
+    errors = metric("0-1 error %")
+    errors.update(np.eye(2), np.arange(2))
+    assert errors.permuted(np.arange(2)) is None
 
 
 def test_models_that_know_nothing_are_seldom_called_better(tmp_path):
@@ -88,6 +125,6 @@ def test_models_that_know_nothing_are_seldom_called_better(tmp_path):
         labels[data.test] = rng.random(len(data.test)) < 0.5
         errors = metric("0-1 error %")
         errors.update(np.eye(2)[rng.integers(0, 2, len(data.test))], labels[data.test])
-        found = compare_with_constant(errors, data)
-        n_better += errors.compute() < found["constant_error"] and found["constant_p"] <= 0.05
+        found = compare_with_constant(errors, data, 0)
+        n_better += errors.compute() < found["constant_error"] and found["chance_p"] <= 0.05
     assert n_better <= 40

@@ -156,11 +156,40 @@ def test_a_column_that_numbers_the_rows_is_left_out_with_a_note(tmp_path, caplog
 )
 def test_a_column_that_says_the_same_as_the_label_is_named(tmp_path, caplog, name, values, is_copy):
     rows = [f"{number % 7}.5,{values[number % 2]},{'uv'[number % 2]}" for number in range(20)]
-    for count, is_said in ((20, is_copy), (19, False)):
+    for count, is_said in ((20, is_copy), (12, False)):
         caplog.clear()
         (tmp_path / "data.csv").write_text("\n".join([f"a,{name},label", *rows[:count]]))
         read(tmp_path / "data.csv", kind="table")
         assert (f"The column '{name}'" in caplog.text and "tells the label" in caplog.text) == is_said
+
+
+def test_copies_of_the_label_may_have_missing_or_nested_values(tmp_path, caplog):
+    pandas = pytest.importorskip("pandas")
+    labels = np.array(["u", "v"] * 20)
+    frame = pandas.DataFrame({"a": np.arange(40) % 7 * 0.5, "label": labels})
+    frame["some"] = pandas.array([number if number % 5 else None for number in range(40)], dtype="Int64")
+    frame["sick"] = np.where(labels == "u", np.nan, 1.5)
+    frame.to_parquet(tmp_path / "data.parquet")
+    read(tmp_path / "data.parquet", kind="table", fill="median")
+    assert [record.args[0] for record in caplog.records if "tells the label" in record.msg] == ["sick"]
+    frame["nested"] = [[1, 2]] * 40
+    frame.to_parquet(tmp_path / "data.parquet")
+    with pytest.raises(InputError, match="numbers in every column"):
+        read(tmp_path / "data.parquet", kind="table", fill="median")
+
+
+def test_a_rare_class_or_a_few_series_give_no_warning_by_chance(tmp_path, caplog):
+    rng = np.random.default_rng(0)
+    header = ",".join(["label", *(f"c{number}" for number in range(300))])
+    rows = [",".join(["ab"[number == 7], *map(str, (rng.random(300) < 0.02).astype(int))]) for number in range(60)]
+    (tmp_path / "data.csv").write_text("\n".join([header, *rows]))
+    read(tmp_path / "data.csv", kind="table")
+    moments = [
+        f"s{series},{moment},{[50, 61, 61, 50][series]},{'abba'[series]}" for series in range(4) for moment in range(50)
+    ]
+    (tmp_path / "long.csv").write_text("\n".join(["name,t,age,label", *moments]))
+    read(tmp_path / "long.csv", kind="series", series_column="name", time_column="t")
+    assert "tells the label" not in caplog.text
 
 
 def test_other_columns_and_those_that_an_option_names_stay(tmp_path, caplog):

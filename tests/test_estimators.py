@@ -338,12 +338,12 @@ def test_large_states_are_refused(fitted, monkeypatch):
         TransferClassifier().__setstate__(fitted.__getstate__())
 
 
-def test_noise_of_several_labels_is_not_called_better_than_a_constant():
+def test_noise_of_several_labels_is_not_called_better_than_chance():
     rng = np.random.default_rng(1000)
     features, labels = rng.normal(size=(100, 5)), rng.integers(0, 2, (100, 3))
     answer = TransferClassifier(minutes=0).fit(features, labels).result_.answer
-    assert "shown to beat a constant prediction" in answer.headline
-    assert answer.verdicts[0].label == "Not shown lower than a constant"
+    assert "shown to beat chance" in answer.headline
+    assert answer.verdicts[0].label == "Not shown better"
 
 
 def test_an_answer_outlives_its_estimator():

@@ -496,7 +496,7 @@ def test_the_answer_says_what_was_not_shown(done):
         kind_of(done.race.chosen.winner) in KINDS[2:4]
     )
     poor = replace(done.race, chance=replace(done.race.chance, test=0.0), tested=done.race.tested[:1])
-    assert TransferResult(poor, done.folder).answer.headline.startswith("No model is shown to beat a constant")
+    assert TransferResult(poor, done.folder).answer.headline.startswith("No model is shown to beat chance")
     assert "nevertheless" in TransferResult(poor, done.folder).answer.next_step
     late = "It would not have ended within the time: it needed about 9 s more."
     outcomes = (done.race.outcomes[0], *(replace(one, reason=late) for one in done.race.outcomes[1:]))

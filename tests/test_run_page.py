@@ -56,12 +56,19 @@ def test_the_page_answers_and_shows_the_curves_and_the_errors(done, record):
 
 @pytest.mark.parametrize(
     ("p_value", "test", "verdict"),
-    [(0.01, 50.0, "Yes"), (0.2, 50.0, "Not shown"), (None, 50.0, "Lower, not tested"), (0.9, 91.0, "No")],
+    [
+        (0.01, 50.0, "Yes"),
+        (0.2, 50.0, "Not shown"),
+        (0.9, 91.0, "Not shown"),
+        (0.01, 99.0, "No"),
+        (None, 50.0, "Lower, not tested"),
+        (None, 90.0, "Not lower, not tested"),
+    ],
 )
-def test_a_constant_prediction_is_compared_sample_by_sample(record, p_value, test, verdict):
-    record["result"] |= {"test": test, "constant_error": 90.0, "constant_p": p_value}
+def test_a_model_is_compared_with_chance(record, p_value, test, verdict):
+    record["result"] |= {"test": test, "constant_error": 90.0, "chance_p": p_value}
     text = visible_text(render_run(record, []))
-    assert f"Is it better than a constant prediction?{verdict}" in text.replace("? ", "?")
+    assert f"Is it better than chance?{verdict}" in text.replace("? ", "?")
     assert "has a test 0-1 error of 90 %" in text
 
 
@@ -85,8 +92,10 @@ def test_other_metrics_have_no_confusion_matrix(record):
     assert "The test nRMSE is 0.25 (" in text
     assert "The nRMSE of a constant prediction is not defined" in text
     assert "Confusion" not in text
-    record["result"]["test"] = None
-    assert "is not defined on the test samples" in visible_text(render_run(record, []))
+    record["result"] |= {"test": None, "constant_error": 0.5}
+    text = visible_text(render_run(record, []))
+    assert "The nRMSE is not defined on the test samples." in text
+    assert "constant prediction" not in text
 
 
 def test_an_unfinished_run_has_a_page(done, record, tmp_path):

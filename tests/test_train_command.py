@@ -97,7 +97,7 @@ def test_result_record_and_resuming_a_finished_run(modgap, data, tmp_path):
     ]  # fmt: skip
     assert list(record["result"]) == [
         "metric", "unit", "test", "interval", "no_interval", "left_out", "no_sample_errors", "confusion",
-        "constant_error", "constant_p",
+        "constant_error", "chance_p",
         "validation", "epoch",
         "chosen_by", "updates", "seconds",
     ]  # fmt: skip

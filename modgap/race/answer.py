@@ -131,18 +131,18 @@ def _quality(race: Race) -> Verdict:
         undefined = "test error" if result["test"] is None else "error of a constant prediction"
         return Verdict(question, "Not compared", INFO, f"{text} The {undefined} is not defined.")
     text += f" A constant prediction has {_chance_shown(race)}"
-    difference = difference_of(errors_of_run(race.tested[0].run), race.chance.errors, result["unit"])
-    if difference is None or difference.p_value is None:
+    p_value = _chance_p(race)
+    if p_value is None:
         label = "Lower than a constant" if _beats_chance(race) else "Not shown lower than a constant"
         return Verdict(question, label, INFO if _beats_chance(race) else WARN, f"{text}. {_no_significance(race)}")
-    text += f" (p {format_p_value(difference.p_value)})."
-    if difference.value < 0 and difference.p_value <= SIGNIFICANCE_LEVEL:
+    text += f" (p {format_p_value(p_value)})."
+    if result["test"] < race.chance.test and p_value <= SIGNIFICANCE_LEVEL:
         return Verdict(question, "Better than chance", PASS, text)
     return Verdict(question, "Not shown better", WARN, text)
 
 
 def _headline(race: Race) -> str:
-    """Return what to use, or that no model is shown to beat the same prediction for all samples."""
+    """Return what to use, or that no model is shown to beat chance."""
     winner = race.tested[0]
     metric = metric_without_unit(winner.run.record["result"])
     if _beats_chance(race):
@@ -152,7 +152,7 @@ def _headline(race: Race) -> str:
     is_any_lower = any(test is not None and test < race.chance.test for test in others)
     model = "The chosen model is not" if is_any_lower else "No model is"
     return (
-        f"{model} shown to beat a constant prediction: {winner.spoken}, which was chosen, has a test {metric} of "
+        f"{model} shown to beat chance: {winner.spoken}, which was chosen, has a test {metric} of "
         f"{winner.shown}, and a constant prediction has {_chance_shown(race)}."
     )
 
@@ -161,20 +161,27 @@ def _beats_chance(race: Race) -> bool:
     """Return False if the chosen model has no lower errors than a constant prediction.
 
     Its test and its validation error have to be lower; that of values significantly so in the test, since models of
-    noise are close to their mean. The interval of a test error that is not compared sample by sample has to lie below
-    that of the constant: without knowledge, the average precision of few samples is mostly higher than its own.
+    noise are close to their mean. A test error that is not compared sample by sample has to be lower than those of
+    permuted samples or, where these are not known, its interval has to lie below the constant: without knowledge, F1
+    and the average precision of few samples are mostly better than those of the constant.
     """
     result = race.tested[0].run.record["result"]
     if result["test"] is None or not math.isfinite(race.chance.test):
         return True
     is_lower = result["test"] < race.chance.test and race.chosen.winner.error < race.chance.loss
-    errors, interval = errors_of_run(race.tested[0].run), known_interval(result["interval"])
-    if errors is None and interval is not None:
+    interval, p_value = known_interval(result["interval"]), _chance_p(race)
+    if p_value is None and interval is not None and errors_of_run(race.tested[0].run) is None:
         is_lower = is_lower and interval[1] < race.chance.test
-    difference = difference_of(errors, race.chance.errors, result["unit"])
-    if result["unit"] != PERCENT and difference is not None and difference.p_value is not None:
-        is_lower = is_lower and difference.p_value <= SIGNIFICANCE_LEVEL
+    if result["unit"] != PERCENT and p_value is not None:
+        is_lower = is_lower and p_value <= SIGNIFICANCE_LEVEL
     return bool(is_lower)
+
+
+def _chance_p(race: Race) -> float | None:
+    """Return the p-value of the chosen model's test error beside chance; None if it is not known."""
+    run = race.tested[0].run
+    difference = difference_of(errors_of_run(run), race.chance.errors, run.record["result"]["unit"])
+    return run.record["result"].get("chance_p") if difference is None else difference.p_value
 
 
 def _chance_shown(race: Race) -> str:

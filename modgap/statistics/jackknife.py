@@ -58,16 +58,15 @@ def jackknife_interval(
     too high on average, so that a percentile bootstrap, which adds to this bias, lies below the truth.
 
     Args:
-        statistic: Function that takes the weight of each sample, shape (n,), 0 or 1, and returns the statistic. Blocks
-            without which it is NaN are left out.
+        statistic: Function that takes the weight of each sample, shape (n,), 0 or 1, and returns the statistic.
         n_samples: Number of samples n.
         groups: Group of each sample, shape (n,), which is in one block. None if samples are independent.
         largest: Largest value that is possible; infinity if there is none.
         seed: Seed of the blocks.
 
     Returns:
-        Lower and upper end. NaN with fewer than 8 units or blocks, and the value itself if it is the lowest or the
-        largest, where no block tells how uncertain it is.
+        Lower and upper end. NaN with fewer than 8 units, and where the statistic is NaN without a block. The value
+        itself if it is the lowest or the largest, where no block tells how uncertain it is.
 
     Example:
         >>> values = np.arange(1.0, 101.0)
@@ -85,11 +84,10 @@ def jackknife_interval(
     n_blocks = min(INTERVAL_BLOCKS, n_units)
     blocks = np.random.default_rng([seed, BLOCKS_SALT]).permutation(n_units)[numbers] % n_blocks
     without = np.array([statistic((blocks != block).astype(np.float64)) for block in range(n_blocks)])
-    without = without[np.isfinite(without)]
-    if len(without) < MIN_UNITS:
+    if not np.isfinite(without).all():
         return math.nan, math.nan
-    factor = len(without) - 1
-    error = math.sqrt(factor / len(without) * float(((without - without.mean()) ** 2).sum()))
+    factor = n_blocks - 1
+    error = math.sqrt(factor / n_blocks * float(((without - without.mean()) ** 2).sum()))
     is_bounded = math.isfinite(largest)
     center = logit(value / largest) if is_bounded else math.log(value)
     slope = largest / (value * (largest - value)) if is_bounded else 1 / value

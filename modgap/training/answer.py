@@ -56,7 +56,7 @@ def run_answer(record: Record, folder: str = FOLDER, options: Sequence[str] = ()
         question=question,
         facts=facts,
         headline=_headline(result),
-        verdicts=(*([] if fitted else [_against_scratch(record)]), _against_constant(record)),
+        verdicts=(*([] if fitted else [_against_scratch(record)]), _against_chance(record)),
         checks=tuple(_checks(record)),
         tables=(*_trials(record.get("sweep")), *_compared_models(fitted), *_confusion(record)),
         notes=tuple(_notes(record)),
@@ -127,25 +127,25 @@ def _against_scratch(record: Record) -> Verdict:
     return Verdict("Is it better than scratch?", label, INFO, text)
 
 
-def _against_constant(record: Record) -> Verdict:
-    question, result = "Is it better than a constant prediction?", record["result"]
-    constant = result.get("constant_error")
-    if constant is None or result["test"] is None:
-        text = f"The {metric_without_unit(result)} of a constant prediction is not defined on the test samples."
+def _against_chance(record: Record) -> Verdict:
+    question, result = "Is it better than chance?", record["result"]
+    constant, p_value = result.get("constant_error"), result.get("chance_p")
+    metric, unit = metric_without_unit(result), f" {result['unit']}" if result["unit"] else ""
+    if result["test"] is None:
+        return Verdict(question, "Not applicable", INFO, f"The {metric} is not defined on the test samples.")
+    if constant is None:
+        text = f"The {metric} of a constant prediction is not defined on the test samples."
         return Verdict(question, "Not applicable", INFO, text)
-    unit = f" {result['unit']}" if result["unit"] else ""
     constant_model = CONSTANTS.get(str(record.get("output", {}).get("task")), "The same prediction for all samples")
-    text = f"{constant_model} has a test {metric_without_unit(result)} of {constant:.4g}{unit}"
-    if result["test"] >= constant:
-        return Verdict(question, "No", FAIL, f"{text}.")
-    p_value = result.get("constant_p")
+    text = f"{constant_model} has a test {metric} of {constant:.4g}{unit}"
     if p_value is None:
-        why = "The metric has no errors by sample, or the samples are too few, so the difference is not tested."
-        return Verdict(question, "Lower, not tested", INFO, f"{text}. {why}")
+        reason = result.get("no_interval") or f"the lowest {metric} without knowledge is not known"
+        label = f"{'Lower' if result['test'] < constant else 'Not lower'}, not tested"
+        return Verdict(question, label, INFO, f"{text}. The difference is not tested, because {reason}.")
     text = f"{text} (p {format_p_value(p_value)})."
-    if p_value <= SIGNIFICANCE_LEVEL:
-        return Verdict(question, "Yes", PASS, text)
-    return Verdict(question, "Not shown", WARN, text)
+    if p_value > SIGNIFICANCE_LEVEL:
+        return Verdict(question, "Not shown", WARN, text)
+    return Verdict(question, *(("Yes", PASS) if result["test"] < constant else ("No", FAIL)), text)
 
 
 def _checks(record: Record) -> Iterator[Verdict]:

@@ -192,7 +192,8 @@ def evaluate_metric(metric: Metric, data: TargetData, seed: int) -> dict[str, ob
 
     The interval of the 0-1 error is that of `estimate_mean`, which stays within 0 and 100 % and is wide enough where
     errors are rare. That of other metrics is `jackknife_interval`, over samples, or groups where the samples have them.
-    With fewer than 8 groups, or independent samples, there is none, and the entry `no_interval` says why.
+    With fewer than 8 groups, or independent samples, and where a class has too few of them, there is none, and the
+    entry `no_interval` says why.
     `no_sample_errors` says why the errors of the samples are not written; None if
     they are. `confusion` is the confusion matrix.
 
@@ -203,8 +204,11 @@ def evaluate_metric(metric: Metric, data: TargetData, seed: int) -> dict[str, ob
     """
     groups = None if data.groups is None else data.groups[data.test]
     n_units = len(metric) if groups is None else len(np.unique(groups))
-    units = count(n_units, "test sample" if groups is None else "test group")
-    reason = f"{units} {'is' if n_units == 1 else 'are'} too few (at least {MIN_UNITS})"
+    interval = metric_interval(metric, groups, seed)
+    reason = None if np.isfinite(interval).all() else "a class has too few test samples, or the metric is not defined"
+    if n_units < MIN_UNITS:
+        units = count(n_units, "test sample" if groups is None else "test group")
+        reason = f"{units} {'is' if n_units == 1 else 'are'} too few (at least {MIN_UNITS})"
     is_classification, n_classes = data.output.task == "classification", data.output.shape[0]
     # There is no confusion matrix of too many classes, or where the metric has none.
     matrix = metric.confusion(n_classes) if is_classification and n_classes <= MOST_CONFUSED else None
@@ -212,8 +216,8 @@ def evaluate_metric(metric: Metric, data: TargetData, seed: int) -> dict[str, ob
         "metric": metric.name,
         "unit": metric.unit,
         "test": metric.compute(),
-        "interval": list(metric_interval(metric, groups, seed)),
-        "no_interval": reason if n_units < MIN_UNITS else None,
+        "interval": list(interval),
+        "no_interval": reason,
         "left_out": metric.left_out(),
         "no_sample_errors": _reason_for_no_sample_errors(metric),
         "confusion": None if matrix is None else [[int(number) for number in row] for row in matrix],
@@ -221,7 +225,7 @@ def evaluate_metric(metric: Metric, data: TargetData, seed: int) -> dict[str, ob
 
 
 def metric_interval(metric: Metric, groups: np.ndarray | None, seed: int) -> tuple[float, float]:
-    """Return the 95 % interval of a metric, see `evaluate_metric`; NaN with fewer than 8 samples or groups.
+    """Return the 95 % interval of a metric, see `evaluate_metric`; NaN if there is none.
 
     Args:
         metric: Metric with the test samples.
@@ -237,7 +241,14 @@ def metric_interval(metric: Metric, groups: np.ndarray | None, seed: int) -> tup
         low, high = interval or (math.nan, math.nan)
         return 100 * low, 100 * high
     largest = 1.0 if metric.name.startswith("1 - ") else math.inf
-    low, high = jackknife_interval(metric.weighted, len(metric), groups, largest=largest, seed=seed)
+    most_left_out = metric.left_out()
+
+    def value(weights: np.ndarray) -> float:
+        error, left_out = metric.weighted(weights)
+        # Without a block, a class may have no sample, and the value would be that of the other classes.
+        return error if left_out <= most_left_out else math.nan
+
+    low, high = jackknife_interval(value, len(metric), groups, largest=largest, seed=seed)
     # Where no block differs, such as without any error, the interval of Clopper and Pearson over the units does not
     # exclude every other error. A metric without bounds has no such interval.
     return exact_interval(low, n_units) if low == high and math.isfinite(largest) else (low, high)

@@ -283,7 +283,7 @@ def _write_result(
     result = plain_values(
         {
             **evaluate_metric(test, data, request.samples.seed),
-            **compare_with_constant(test, data),
+            **compare_with_constant(test, data, request.samples.seed),
             "validation": _metric(fitted, data, data.validation).compute() if len(data.validation) else None,
             "epoch": None,
             "chosen_by": "lowest cross-validated error",

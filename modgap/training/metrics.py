@@ -172,17 +172,31 @@ class Metric:
         Raises:
             InputError: When there are no samples.
         """
-        return self._compute(np.ones(self._size))[0]
+        return self.weighted(np.ones(self._size))[0]
 
     def left_out(self) -> int:
         """Return how many items the mean leaves out: classes that do not occur, or samples without a value."""
-        return self._compute(np.ones(self._size))[1]
+        return self.weighted(np.ones(self._size))[1]
 
-    def weighted(self, weights: np.ndarray) -> float:
-        """Compute the value with weights (n,), 0 or more, of the samples."""
-        return self._compute(np.asarray(weights, np.float64))[0]
+    def permuted(self, order: np.ndarray) -> "Metric | None":
+        """Return the metric of the same outputs with y of the samples in another order; None if it keeps errors alone.
 
-    def _compute(self, weights: np.ndarray) -> tuple[float, int]:
+        It keeps classes or labels if it ranks scores or computes F1, and all samples have one position without a mask.
+
+        Args:
+            order: Numbers of the samples, (n,).
+        """
+        state = self.state()
+        name = next((one for one in ("positive", "labels") if one in state and "rows" in state), None)
+        width = int(state["n_classes"]) if name == "positive" else 1
+        if name is None or not np.array_equal(state["rows"], np.repeat(np.arange(self._size), width)):
+            return None
+        other = Metric(self.name, self._definition)
+        other.merge({**state, name: state[name].reshape(-1, width)[order].ravel()})
+        return other
+
+    def weighted(self, weights: np.ndarray) -> tuple[float, int]:
+        """Return the value with weights (n,), 0 or more, of the samples, and how many items its mean leaves out."""
         if not self._size:
             raise InputError(f"The metric {self.name} has no samples. Add some with update.")
         if self._prepared is None:
@@ -424,6 +438,8 @@ def _rmse_by_sample(squares: np.ndarray, valid: np.ndarray) -> np.ndarray:
         return np.full(len(valid), np.nan)
     squares, valid = np.where(valid, squares, 0)[:, valid.any(axis=0)], valid[:, valid.any(axis=0)]
     means = squares.sum(axis=0) / valid.sum(axis=0)
+    if not np.isfinite(means).all():
+        return np.full(len(valid), np.nan)
     # A sample counts for a number as often as there are samples for each of its values.
     shares = valid * (defined.sum() / valid.sum(axis=0))
     slopes = np.divide(0.5, np.sqrt(means), out=np.zeros(len(means)), where=means != 0)

@@ -206,9 +206,8 @@ def _test(run: Run, training: Training, request: TrainRequest, chosen: Record) -
     """
     data = training.data
     metric = training.evaluator.metric(training.model, data.test)
-    tested = plain_values(
-        {**evaluate_metric(metric, data, request.samples.seed), **compare_with_constant(metric, data)}
-    )
+    seed = request.samples.seed
+    tested = plain_values({**evaluate_metric(metric, data, seed), **compare_with_constant(metric, data, seed)})
     result = {**tested, **{name: value for name, value in chosen.items() if name != "seconds"}}
     record = {name: value for name, value in run.record.items() if name != "training"}
     if not training.processes.is_main:

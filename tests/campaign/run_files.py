@@ -42,7 +42,7 @@ RECORD: dict[str, Any] = {
     "result": {
         "metric": "0-1 error %", "unit": "%", "test": 25.0, "interval": [10.0, 40.0], "no_interval": None,
         "left_out": 0, "no_sample_errors": None, "confusion": [[1, 1], [0, 2]],
-        "constant_error": 50.0, "constant_p": 0.25,
+        "constant_error": 50.0, "chance_p": 0.25,
         "validation": 20.0, "epoch": 2,
         "chosen_by": "lowest validation error", "updates": 4, "seconds": 1.5,
     },

@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -36,8 +37,8 @@ SPLIT_NAME = "split"
 """Name of the column that says which split a sample belongs to."""
 LABEL_NAMES = ("label", "class", "target", "y")
 """Names of the label column, in order of preference, if none is given."""
-FEWEST_ROWS = 20
-"""Number of rows from which a column that says the same as the label is no chance."""
+RARE = 10_000
+"""A column that says the same as the label by chance is rarer than one in so many tables."""
 TIME_NAMES = ("time", "t", "timestamp", "date")
 """Names of columns that suggest the long format, where a row is a moment of a series and not a series."""
 GROUP_NAMES = re.compile(
@@ -122,7 +123,7 @@ def read(
         frame = _select_columns(frame, used_columns, columns)
     if drop_index:
         frame = drop_index_columns(frame, used_columns, first_path)
-    _warn_about_copies(frame, label, None if kind == "text" else purposes, first_path)
+    _warn_about_copies(frame, label, None if kind == "text" or series_column else purposes, first_path)
     if categories:
         features = [name for name in frame.columns if name not in used_columns and not GROUP_NAMES.fullmatch(str(name))]
         frame = encode_categories(frame, category_columns(frame, features))
@@ -237,21 +238,23 @@ def _warn_about_copies(frame: "DataFrame", label: str, purposes: Sequence[str] |
     Args:
         frame: All columns.
         label: Column of the label.
-        purposes: Columns that are no values; None if no column is one.
+        purposes: Columns that are no values; None if rows are no samples, or no column has values.
         path: File in the warning.
     """
+    columns = np.flatnonzero([purposes is not None and name not in purposes for name in frame.columns])
     labels = frame[label].factorize()[0]
     counts = np.bincount(labels[labels >= 0])
-    if purposes is None or len(frame) < FEWEST_ROWS or not 2 <= len(counts) <= len(frame) / 2:
+    # Logarithm of the number of ways to deal out the labels, one of which a column without knowledge has.
+    n_ways = math.lgamma(counts.sum() + 1) - sum(map(math.lgamma, counts + 1))
+    if not len(columns) or len(counts) > len(frame) / 2 or n_ways < math.log(RARE * len(columns)):
         return
-    columns = np.flatnonzero([name not in purposes for name in frame.columns])
-    # A few rows suffice to tell of most columns that they are none.
+    # A few rows suffice to tell of most columns that they are none. As texts, missing and nested values compare too.
     often, seldom = counts.argsort()[[-1, 0]]
     rows = [*np.flatnonzero(labels == often)[:10], np.flatnonzero(labels == seldom)[0]]
-    shown = frame.iloc[rows, columns].to_numpy(object)
+    shown = frame.iloc[rows, columns].astype(str).to_numpy()
     is_like = (shown[:-1] == shown[0]).all(axis=0) & (shown[-1] != shown[0])
     for column in columns[is_like]:
-        values = frame.iloc[:, column].factorize()[0]
+        values = frame.iloc[:, column].astype(str).factorize()[0]
         pairs = np.unique(np.stack([labels, values]), axis=1).shape[1]
         if pairs == len(counts) == len(np.unique(values)):
             text = (
