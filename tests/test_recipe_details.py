@@ -221,7 +221,7 @@ def test_rmse_of_numbers_is_the_root_over_the_samples():
     assert errors.compute() == pytest.approx(expected, rel=1e-12)
     assert errors.per_sample.mean() == pytest.approx(expected, rel=1e-12)
     rows = rng.integers(50, size=50)
-    assert errors.weighted(np.bincount(rows, minlength=50)) == pytest.approx(
+    assert errors.weighted(np.bincount(rows, minlength=50))[0] == pytest.approx(
         np.mean([root_mean_squared_error(y[rows, k], outputs[rows, k]) for k in range(3)]), rel=1e-12
     )
 
