@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 import modgap
 from modgap.answers.figures.files import save_figure
 from modgap.answers.figures.labels import spread_labels
-from modgap.answers.figures.style import title_lines
+from modgap.answers.figures.style import title_lines, wrap_text
 from modgap.discrepancy import result as results
 from modgap.discrepancy.class_errors import classes_csv
 from modgap.discrepancy.displayed import DiscrepancyResult
@@ -494,6 +494,13 @@ def test_the_title_of_a_ranking_is_its_headline(values, options):
     ranking = ranking_of(values, names=["a", "b", "c", "d"][: len(values)], **options)
     title = headline(judge(ranking)).removesuffix(".")
     assert title in all_text(ranking_figure(ranking)).replace("\n", " ")
+
+
+@pytest.mark.parametrize("n_words", range(20))
+def test_a_no_break_space_does_not_end_a_line(n_words):
+    number = "95\N{NO-BREAK SPACE}%"
+    lines = wrap_text(f"{'of ' * n_words}{number} and more", 1.5, 9)
+    assert sum(number in line for line in lines) == 1
 
 
 def test_a_title_with_long_names_has_two_lines():

@@ -141,8 +141,11 @@ def transfer_figure(errors: pd.DataFrame) -> Figure:
     highest = highest_end(complete)
     relation = "as good as" if highest < 1 else "not shown to be as good as"
     relation = "better than" if highest < 0 else relation
-    title = f"A transfer of 10 minutes is {relation} every single strategy; the best is the {best}"
-    subtitle = f"Test error above the lowest of all strategies on {len(complete)} targets. {POINTS}"
+    title = f"A transfer of 10 minutes is {relation} single strategies"
+    subtitle = (
+        f"Test error above the lowest of all strategies on {len(complete)} targets. {POINTS} "
+        f"The single strategy with the lowest mean is the {best}."
+    )
     order = regrets.mean().sort_values().index
     rows = {str(name): regrets[name].to_numpy() for name in order}
     return rows_figure(_long(rows), title, subtitle, "regret in points", None)

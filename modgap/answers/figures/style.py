@@ -1,5 +1,6 @@
 """The style of all figures: seaborn's paper context with modgap's colors, fonts, sizes, titles and drawable names."""
 
+import re
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache, wraps
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, ParamSpec, TypeVar
@@ -197,10 +198,12 @@ def _drawable_characters() -> frozenset[int]:
 def _drawable_names(names: Sequence[str], kind: str) -> list[str]:
     """Return the names with those that the fonts cannot draw replaced by the kind and the number, as in `class 3`."""
     characters = _drawable_characters()
-    return [
-        name if name.strip() and all(ord(c) in characters and c.isprintable() for c in name) else f"{kind} {number}"
-        for number, name in enumerate(names)
-    ]
+
+    def is_drawable(name: str) -> bool:
+        visible = name.replace("\N{NO-BREAK SPACE}", " ")
+        return bool(visible.strip()) and visible.isprintable() and all(ord(c) in characters for c in visible)
+
+    return [name if is_drawable(name) else f"{kind} {number}" for number, name in enumerate(names)]
 
 
 def shorten_names(names: Sequence[str], limit: int) -> list[str]:
@@ -279,6 +282,8 @@ def fit_names(names: Sequence[str], kind: str, width: float, size: float, bold: 
 def wrap_text(text: str, width: float, size: float, bold: bool = False) -> list[str]:
     """Break text into lines between words; a word that is wider than a line is cut with an ellipsis.
 
+    A no-break space does not separate words.
+
     Args:
         text: The text.
         width: Width of a line in inches.
@@ -286,7 +291,7 @@ def wrap_text(text: str, width: float, size: float, bold: bool = False) -> list[
         bold: True for bold type.
     """
     lines: list[str] = []
-    for word in text.split():
+    for word in re.findall(r"\S+", text, re.ASCII):
         short = fit_names([word], "word", width, size, bold)[0]
         if lines and text_width(f"{lines[-1]} {short}", size, bold) <= width:
             lines[-1] += f" {short}"
