@@ -1,4 +1,6 @@
-"""How often a race is wrong: coverage of the test error's interval, and false statements that a transfer helps.
+"""How often a race is wrong: coverage of the test error's interval, and false statements.
+
+It says falsely that a model is better than chance, or that a transfer helps.
 
     python benchmarks/race_simulation.py [--runs 400] [--sizes 60,300,2000] [--workers 2]
 
@@ -19,13 +21,14 @@ from joblib import Parallel, delayed
 
 from modgap.baselines.baseline import Baseline, Features, SampleForm, Truth, fit_baseline, held_out_scores
 from modgap.baselines.parts import Affine
-from modgap.baselines.predictors import RIDGE
+from modgap.baselines.predictors import RIDGE, constant_scores
 from modgap.cli.output import print_table
 from modgap.models import Output
 from modgap.race.steps import BASELINE, Outcome, Step
 from modgap.race.strategy import n_judging_folds
 from modgap.race.verdict import FIELD, PRETRAINED, choose_model, first_of_kinds, kind_of, transfer_helps
 from modgap.statistics.intervals import SampleErrors
+from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 from modgap.statistics.paired import paired_difference
 from modgap.targets.manifest import InputSpec
 from modgap.training.evaluation import metric_interval
@@ -47,11 +50,13 @@ class Result:
 
     Attributes:
         covered: True if the interval of the chosen model's test error covers the chance level.
+        is_better: True if the chosen model is said to be better than a constant prediction.
         helps: `yes`, `no` or `not shown`.
         chosen: Kind of the chosen model.
     """
 
     covered: bool
+    is_better: bool
     helps: str
     chosen: str
 
@@ -96,7 +101,23 @@ def simulate(n: int, effect: float, seed: int) -> Result:
     }
     transferred, field = (errors[kind] for kind in (first_of_kinds(chosen, PRETRAINED), FIELD))
     helps = transfer_helps(paired_difference(transferred, field))
-    return Result(low <= 100 * 2 / 3 <= high, helps, kind_of(chosen.winner))
+    constant = constant_scores([truth]).argmax()
+    beside_constant = paired_difference(
+        _errors(tested[kind_of(chosen.winner)].argmax(axis=1) != test), _errors(constant != test)
+    )
+    is_better = (
+        chosen.winner.error < _constant_error(truth, folds, judged)
+        and beside_constant.value < 0
+        and beside_constant.p_value is not None
+        and beside_constant.p_value <= SIGNIFICANCE_LEVEL
+    )
+    return Result(low <= 100 * 2 / 3 <= high, is_better, helps, kind_of(chosen.winner))
+
+
+def _constant_error(truth: Truth, folds: np.ndarray, judged: Sequence[int]) -> float:
+    """Return the error of the largest class of the other folds, on the judged ones."""
+    wrong = [constant_scores([truth.rows(folds != fold)]).argmax() != truth.y[folds == fold] for fold in judged]
+    return float(np.concatenate(wrong).mean())
 
 
 def _model(values: np.ndarray) -> Baseline:
@@ -113,6 +134,7 @@ def _errors(wrong: np.ndarray) -> SampleErrors:
 
 def _row(n: int, effect: float, results: Sequence[Result]) -> list[str]:
     rates = [np.mean([one.covered for one in results])] if effect == 0 else [float("nan")]
+    rates.append(np.mean([one.is_better for one in results]))
     rates += [np.mean([one.helps == answer for one in results]) for answer in ("yes", "no")]
     errors = [np.sqrt(rate * (1 - rate) / len(results)) for rate in rates]
     shown = [
@@ -134,7 +156,8 @@ def main() -> None:
         for n in map(int, options.sizes.split(",")):
             jobs = (delayed(simulate)(n, effect, seed) for seed in range(options.runs))
             rows.append(_row(n, effect, Parallel(n_jobs=options.workers)(jobs)))
-    heads = ["samples", "effect", "interval covers chance %", "helps: yes %", "helps: no %", "pretrained chosen %"]
+    heads = ["samples", "effect", "interval covers chance %", "better than chance %"]
+    heads += ["helps: yes %", "helps: no %", "pretrained chosen %"]
     print_table(heads, rows, f"{options.runs} races each; standard errors in brackets")
 
 

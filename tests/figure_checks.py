@@ -53,7 +53,8 @@ def assert_readable(figure):
 
 
 def all_text(figure):
-    return "\n".join(text.get_text() for text, _ in visible_texts(figure))
+    """Return the texts of a figure, with spaces in place of no-break spaces."""
+    return "\n".join(text.get_text() for text, _ in visible_texts(figure)).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def marks(axes, marker):

@@ -568,6 +568,19 @@ def test_groups_are_no_reason_for_a_blank_difference(tmp_path):
     assert result.answer.verdicts[0].label in ("Better than chance", "Not shown better")
 
 
+def test_values_whose_lowest_constant_is_another_are_never_better_than_chance(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((160, 1, 8)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=x, y=1 + x + 0.1 * rng.standard_normal(x.shape).astype(np.float32))
+    request = RaceRequest(series(tmp_path / "data.npz"), steps=(LINEAR,), history=False)
+    result = TransferResult(run_race(request, tmp_path / "best", Backend("serial")), tmp_path / "best")
+    assert result.run.record["result"]["metric"] == "nRMSE"
+    verdict = result.answer.verdicts[0]
+    assert verdict.label == "Lower than a constant"
+    assert "the lowest nRMSE without knowledge is not known" in verdict.sentence
+    assert result.answer.headline.startswith("Use the baseline")
+
+
 def test_what_is_said_of_the_data_is_said_once(sources, tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.csv").write_text("age,dose,label\n" + "".join(f"{n % 7},{n % 5},{n % 2}\n" for n in range(60)))

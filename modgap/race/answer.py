@@ -33,7 +33,7 @@ from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 from modgap.statistics.paired import PairedDifference
 from modgap.statistics.sample_file import SAMPLES_FILE, read_sample_file
 from modgap.storage.json_records import Record
-from modgap.training.answer import metric_without_unit
+from modgap.training.answer import metric_without_unit, why_untested
 from modgap.training.evaluation import PERCENT, difference_of
 from modgap.training.linear_probe import LINEAR_PROBE
 from modgap.training.run_folder import Run
@@ -131,12 +131,14 @@ def _quality(race: Race) -> Verdict:
         undefined = "test error" if result["test"] is None else "error of a constant prediction"
         return Verdict(question, "Not compared", INFO, f"{text} The {undefined} is not defined.")
     text += f" A constant prediction has {_chance_shown(race)}"
-    p_value = _chance_p(race)
+    p_value = result.get("chance_p")
     if p_value is None:
-        label = "Lower than a constant" if _beats_chance(race) else "Not shown lower than a constant"
-        return Verdict(question, label, INFO if _beats_chance(race) else WARN, f"{text}. {_no_significance(race)}")
+        text += f". The difference is not tested, because {why_untested(result)}."
+        if _beats_chance(race):
+            return Verdict(question, "Lower than a constant", INFO, text)
+        return Verdict(question, "Not shown lower than a constant", WARN, text)
     text += f" (p {format_p_value(p_value)})."
-    if result["test"] < race.chance.test and p_value <= SIGNIFICANCE_LEVEL:
+    if _beats_chance(race):
         return Verdict(question, "Better than chance", PASS, text)
     return Verdict(question, "Not shown better", WARN, text)
 
@@ -158,30 +160,26 @@ def _headline(race: Race) -> str:
 
 
 def _beats_chance(race: Race) -> bool:
-    """Return False if the chosen model has no lower errors than a constant prediction.
+    """Return True if the errors of the chosen model are lower than those of a constant prediction.
 
-    Its test and its validation error have to be lower; that of values significantly so in the test, since models of
-    noise are close to their mean. A test error that is not compared sample by sample has to be lower than those of
-    permuted samples or, where these are not known, its interval has to lie below the constant: without knowledge, F1
-    and the average precision of few samples are mostly better than those of the constant.
+    Its validation error has to be lower, and its test error significantly so. A test error without a p-value has to be
+    lower by its interval, if it has one: without knowledge, F1 and the average precision of few samples are mostly
+    better than those of the constant. Where the test errors are not defined, the answer is True.
     """
-    result = race.tested[0].run.record["result"]
+    run = race.tested[0].run
+    result = run.record["result"]
     if result["test"] is None or not math.isfinite(race.chance.test):
         return True
-    is_lower = result["test"] < race.chance.test and race.chosen.winner.error < race.chance.loss
-    interval, p_value = known_interval(result["interval"]), _chance_p(race)
-    if p_value is None and interval is not None and errors_of_run(race.tested[0].run) is None:
-        is_lower = is_lower and interval[1] < race.chance.test
-    if result["unit"] != PERCENT and p_value is not None:
-        is_lower = is_lower and p_value <= SIGNIFICANCE_LEVEL
-    return bool(is_lower)
-
-
-def _chance_p(race: Race) -> float | None:
-    """Return the p-value of the chosen model's test error beside chance; None if it is not known."""
-    run = race.tested[0].run
-    difference = difference_of(errors_of_run(run), race.chance.errors, run.record["result"]["unit"])
-    return run.record["result"].get("chance_p") if difference is None else difference.p_value
+    if race.chosen.winner.error >= race.chance.loss or result["test"] >= race.chance.test:
+        return False
+    p_value = result.get("chance_p")
+    if p_value is None and (found := difference_of(errors_of_run(run), race.chance.errors, result["unit"])):
+        # Another constant may have a lower error, so a difference from this one is necessary, and not sufficient.
+        p_value = found.p_value
+    if p_value is not None:
+        return bool(p_value <= SIGNIFICANCE_LEVEL)
+    interval = known_interval(result["interval"])
+    return interval is None or interval[1] < race.chance.test
 
 
 def _chance_shown(race: Race) -> str:

@@ -119,6 +119,11 @@ def metric_without_unit(result: Record) -> str:
     return str(result["metric"]).removesuffix(f" {result['unit']}")
 
 
+def why_untested(result: Record) -> str:
+    """Return why the test error is not tested against that of a constant prediction."""
+    return result.get("no_interval") or f"the lowest {metric_without_unit(result)} without knowledge is not known"
+
+
 def _against_scratch(record: Record) -> Verdict:
     label, text = "It is scratch", "This model was trained from random weights, without the source."
     if record["method"] != "scratch":
@@ -139,9 +144,8 @@ def _against_chance(record: Record) -> Verdict:
     constant_model = CONSTANTS.get(str(record.get("output", {}).get("task")), "The same prediction for all samples")
     text = f"{constant_model} has a test {metric} of {constant:.4g}{unit}"
     if p_value is None:
-        reason = result.get("no_interval") or f"the lowest {metric} without knowledge is not known"
         label = f"{'Lower' if result['test'] < constant else 'Not lower'}, not tested"
-        return Verdict(question, label, INFO, f"{text}. The difference is not tested, because {reason}.")
+        return Verdict(question, label, INFO, f"{text}. The difference is not tested, because {why_untested(result)}.")
     text = f"{text} (p {format_p_value(p_value)})."
     if p_value > SIGNIFICANCE_LEVEL:
         return Verdict(question, "Not shown", WARN, text)
