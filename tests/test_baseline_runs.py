@@ -51,6 +51,8 @@ def test_the_best_baseline_is_a_run_like_any_other(run: Run, tables: Path) -> No
     assert compared[baseline["name"]] == min(compared.values())
     assert run.record["answer"]["headline"].startswith("The test 0-1 error is")
     assert "Baselines that were compared" in str(run.record["answer"])
+    assert f"{100 * compared[baseline['name']]:.4g} %" in str(run.record["answer"])
+    assert run.record["answer"]["question"].startswith(f"How good is the baseline {baseline['name']} on ")
     assert f"The validation 0-1 error is {result['validation']:.4g} %." in run.record["answer"]["notes"]
     model = modgap.load_run(run)
     frame = (tables / "flowers.csv").read_text().splitlines()[1:]

@@ -22,6 +22,12 @@ CONSTANTS = {
     "regression": "Predicting the training mean of each value for all samples",
 }
 """The same prediction for all samples, by task."""
+CROSS_VALIDATED = {
+    "classification": "the error rate of classes",
+    "multi-label": "1 - mean average precision of labels",
+    "regression": "the mean squared error of values",
+}
+"""The error that chooses a baseline or a linear probe, by task."""
 NEXT_STEP = "Measure what the training did to the source's knowledge."
 
 
@@ -35,7 +41,9 @@ def run_answer(record: Record, folder: str = FOLDER, options: Sequence[str] = ()
     """
     samples = record["samples"]
     origin = f" from {visible_name(record['source'])}" if record["source"] else ""
-    question = f"How good is {record['method']}{origin} on {visible_name(record['target'])}?"
+    fitted = record.get("fitted")
+    method = record["method"] if record["source"] or not fitted else f"the baseline {fitted['name']}"
+    question = f"How good is {method}{origin} on {visible_name(record['target'])}?"
     facts = (
         count(samples["train"], "training sample"),
         count(samples["test"], "test sample"),
@@ -46,7 +54,6 @@ def run_answer(record: Record, folder: str = FOLDER, options: Sequence[str] = ()
         verdict = Verdict("How good is it?", "Not tested", INFO, "The training was interrupted before the test.")
         step = "Continue it with the same command and --resume."
         return Answer(question, facts, "This run is not finished.", (verdict,), next_step=step)
-    fitted = record.get("fitted")
     command: tuple[str, ...] = ("modgap", "distortion", "--source", record["source"], "--run", folder, *options)
     step = NEXT_STEP
     if fitted:
@@ -58,7 +65,7 @@ def run_answer(record: Record, folder: str = FOLDER, options: Sequence[str] = ()
         headline=_headline(result),
         verdicts=(*([] if fitted else [_against_scratch(record)]), _against_chance(record)),
         checks=tuple(_checks(record)),
-        tables=(*_trials(record.get("sweep")), *_compared_models(fitted), *_confusion(record)),
+        tables=(*_trials(record.get("sweep")), *_compared_models(record), *_confusion(record)),
         notes=tuple(_notes(record)),
         next_step=step,
         commands=(shlex.join(command),) if can_be_typed(*command) else (),
@@ -79,10 +86,12 @@ def _notes(record: Record) -> Iterator[str]:
         yield f"The validation {metric_without_unit(result)} is {result['validation']:.4g}{unit}."
 
 
-def _compared_models(fitted: Record | None) -> Iterator[Table]:
+def _compared_models(record: Record) -> Iterator[Table]:
     """Yield the table of the baselines or probes that were fitted."""
+    fitted = record.get("fitted")
     if not fitted or len(fitted["compared"]) < 2:
         return
+    task = str(record["output"]["task"])
     chosen = fitted["features"] if fitted["sources"] else fitted["name"]
     # Those of all training samples come first.
     most = max(one["samples"] for one in fitted["compared"])
@@ -92,7 +101,7 @@ def _compared_models(fitted: Record | None) -> Iterator[Table]:
         [
             [
                 visible_name(one["name"]),
-                "not defined" if one["error"] is None else f"{one['error']:.4g}",
+                _cross_validated(one["error"], task),
                 f"{one['samples']:,}",
                 f"{one['seconds']:.1f}",
                 "chosen" if one["name"] == chosen and one["samples"] == most else "",
@@ -100,10 +109,15 @@ def _compared_models(fitted: Record | None) -> Iterator[Table]:
             for one in rows
         ],
         "Linear probes that were compared" if fitted["sources"] else "Baselines that were compared",
-        "Five-fold cross-validation on the training samples: the error rate of classes, 1 - mean average precision of "
-        "labels, or the mean squared error of values. Lower is better. The lowest of several errors is optimistic, the "
-        "test error is not.",
+        f"Five-fold cross-validation on the training samples: {CROSS_VALIDATED[task]}. Lower is better. The lowest of "
+        "several errors is optimistic, the test error is not.",
     )
+
+
+def _cross_validated(error: float | None, task: str) -> str:
+    if error is None:
+        return "not defined"
+    return f"{100 * error:.4g} %" if task == "classification" else f"{error:.4g}"
 
 
 def _headline(result: Record) -> str:
