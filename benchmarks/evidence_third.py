@@ -226,6 +226,7 @@ def _method_answers(logs: Logs) -> list[PrintedTable]:
         third_ratios.method_answer(frame, third_ratios.probe_errors(logs["models"].results())),
         third_ratios.source_answer(frame),
         third_ratios.stability_answer(frame),
+        third_ratios.edge_answer(logs["methods"]),
         replace(
             third_ratios.method_answer(third_ratios.runs_frame(logs["methods"], with_half=False)),
             title=f"The same with errors of at least {third_ratios.LOWEST} % in place of half a wrong sample",

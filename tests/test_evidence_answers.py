@@ -105,9 +105,10 @@ def test_the_regret_of_one_target_is_that_of_leaving_it_out(choice, import_bench
             assert regret == pytest.approx(left_out[name].regrets[-1], abs=1e-9), name
 
 
-def model_result(target, part, model, validated, error, size="128"):
+def model_result(target, part, model, validated, error, size="128", kind="series"):
     return {
         "job": {"part": part, "model": model, "target": target},
+        "kind": kind,
         "validated": {size: validated},
         "errors": {size: error},
     }
@@ -234,6 +235,16 @@ def test_ratios_are_those_of_the_runs_at_the_chosen_rates(import_benchmark, tmp_
     lowest, highest = map(float, stability["one target left out"].split(" to "))
     assert lowest == pytest.approx(0.5, abs=0.03)
     assert highest == pytest.approx(0.5 * 16 ** (1 / 3), abs=0.05)
+    edges = ratios.edge_answer(log)
+    n_chosen = 8 * len(ratios.METHODS)
+    assert str(n_chosen) in edges.title
+    assert [row[1:] for row in edges.rows] == [[f"{1 / len(ratios.METHODS):.0%}", "8", "8", "0", "4", "4"]] * 3
+    equal = logs.ResultLog(tmp_path / "equal.jsonl")
+    for target, source, method, rate in itertools.product(targets, ratios.SOURCES, ratios.METHODS, ratios.RATES):
+        equal.add(ratios.Job("half", source, method, target, 0, rate), {"error": 10.0})
+    shares = [row[1:5] for row in ratios.edge_answer(equal).rows]
+    number = str(n_chosen)
+    assert shares == [["0%", "0", "0", "0"], ["100%", number, number, "0"], ["100%", number, "0", number]]
     frame = ratios.runs_frame(log)
     of_sources = {row[0]: row for row in ratios.source_answer(frame).rows}
     assert float(of_sources["`emb`"][1].split()[0]) == pytest.approx(0.5, abs=0.02)
@@ -318,10 +329,14 @@ def test_further_differences_have_the_other_rule_for_equal_errors_and_fewer_targ
         monkeypatch.setattr(module, "judging_targets", lambda: kinds)
     equal = {jobs.SOURCES[5]: 10.0, jobs.SOURCES[7]: 14.0}
     results = [
-        model_result(target, part, model, 0.1 + 0.1 * (part == "baseline"), error + number, str(size))
+        model_result(target, part, model, validated, error + number, str(size), "table" if number < 2 else "image")
         for number, target in enumerate(JUDGING)
         for size in jobs.SIZES
-        for part, model, error in (("baseline", "linear", 9.0), *(("probe", *one) for one in equal.items()))
+        for part, model, validated, error in (
+            ("baseline", "linear", 0.2, 9.0),
+            *(("probe", name, 0.1, of_probe) for name, of_probe in equal.items()),
+            ("control", "random", 0.0, 7.0 + 4.0 * (number > 1)),
+        )
     ]
     table = choice.error_table([logged], [one for one in results if "128" in one["validated"]], JUDGING)
     rows = dict(sensitivity.further_answer(table, results, logged).rows)
@@ -335,9 +350,18 @@ def test_further_differences_have_the_other_rule_for_equal_errors_and_fewer_targ
     gains = 100 * (0.05 - table.errors[0, -4:-1])
     assert cells[0] == text(np.delete(gains, np.abs(gains).argmax()))
     assert rows["A: linear probe by cross-validation - constant answer, first of equal errors"] == text(gains)
-    assert cells[3:7] == ["1.0 [1.0, 1.0] (4)", *["3.0 [3.0, 3.0] (4)"] * 3]
-    # Fine-tuning has the highest rate everywhere.
-    assert cells[7] == ""
+    assert cells[3:7] == [text([-2.0, -2, 2, 2]), "1.0 [1.0, 1.0] (4)", *["1.0 [1.0, 1.0] (2)"] * 2]
+    assert cells[7:10] == ["3.0 [3.0, 3.0] (4)"] * 3
+    # Fine-tuning has the highest rate everywhere, and all targets are of one kind.
+    assert cells[10:12] == ["", ""]
+    # The constant source does not read the last one.
+    tuned = np.array([models.constant_error(logged, target) for target in JUDGING[:3]])
+    differences = {"best baseline": 9 + np.arange(3) - tuned}
+    differences["lowest cross-validated error of all"] = np.array([7.0, 8, 13]) - tuned
+    for name, of_targets in differences.items():
+        assert rows[f"C: {name} - fine-tuning, without doubtful targets"] == text(of_targets)
+        rest = np.delete(of_targets, np.abs(of_targets).argmax())
+        assert rows[f"C: {name} - fine-tuning, without the target with the largest difference"] == text(rest)
     by_mean = choice.judged_regrets(table)
     assert by_mean[choice.PROBE][:3] == pytest.approx(50 * (table.errors[7, -4:-1] - 0.05))
 

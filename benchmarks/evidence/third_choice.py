@@ -74,7 +74,9 @@ def error_table(
         dict.fromkeys(names, judged),
         scores={PROBE: _probe_scores(probes, sources, every)},
         stages=STAGES,
-        seconds={name: float(spent[len(EARLIER) :][is_read].mean()) for name, spent in seconds.items()},
+        seconds={name: float(np.mean(spent[len(EARLIER) :], where=is_read)) for name, spent in seconds.items()}
+        if is_read.any()
+        else {},
     )
 
 

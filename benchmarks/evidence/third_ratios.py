@@ -1,7 +1,7 @@
 """Question D of the third edition: methods with a learning rate of their own for each source and target."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,35 @@ def edge_share(frame: pd.DataFrame) -> float:
     """Return the share of the chosen rates that lie at an edge of the grid, in [0, 1]."""
     rates = frame.drop_duplicates(["source", "method", "target"])["rate"]
     return float(rates.isin([min(RATES), max(RATES)]).mean())
+
+
+def edge_answer(log: ResultLog) -> PrintedTable:
+    """Return how many chosen rates lie at an edge of the grid, by the rule that decides between rates of equal errors.
+
+    Args:
+        log: Results of the jobs.
+    """
+    middle = (len(RATES) - 1) / 2
+    rules: dict[str, Callable[[int], float]] = {
+        "the rate nearest to the middle, as planned": lambda place: abs(place - middle),
+        "the lowest rate": lambda place: place,
+        "the highest rate": lambda place: -place,
+    }
+    every = list(itertools.product(SOURCES, METHODS, method_targets()))
+    rows = []
+    for name, distance in rules.items():
+        places = []
+        for source, method, target in every:
+            halves = [log.get(Job(HALF, source, method, target, 0, rate)) for rate in RATES]
+            errors = [np.inf if half is None else float(half["error"]) for half in halves]
+            places.append(min(range(len(RATES)), key=lambda place: (errors[place], distance(place))))
+        at_edge = [place in (0, len(RATES) - 1) for place in places]
+        counts = [sum(at_edge), places.count(0), places.count(len(RATES) - 1)]
+        counts += [sum(edge for edge, one in zip(at_edge, every, strict=True) if one[0] == each) for each in SOURCES]
+        rows.append([name, f"{np.mean(at_edge):.0%}", *map(str, counts)])
+    heads = ["of equal errors counts", "share at an edge", "number", f"rate {RATES[0]:g}", f"rate {RATES[-1]:g}"]
+    title = f"Rates at an edge of the grid, of the {len(every)} that were chosen"
+    return PrintedTable(title, [*heads, *(f"of `{source}`" for source in SOURCES)], rows)
 
 
 def probe_errors(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:

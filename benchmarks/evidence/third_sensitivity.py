@@ -99,18 +99,30 @@ def further_answer(table: Table, results: Sequence[Mapping[str, Any]], choices: 
     pooled = of_constant(judged_pool_regrets(table), table)
     probes = table.scores[PROBE] - 1e-9 * np.arange(len(table.models))[:, None]
     first = judged_regrets(replace(table, scores={PROBE: probes}))
-    baseline = (frame["baseline"] - frame[FINE_TUNING]).dropna()
+    baseline, chosen = ((frame[name] - frame[FINE_TUNING]).dropna() for name in ("baseline", "any"))
+    best_probe = (frame["probe"] - frame["baseline"]).dropna()
+    tabular = {one["job"]["target"] for one in results if one["kind"] == "table"}
+    is_table = [target in tabular for target in best_probe.index]
+    kinds = judging_targets()
     rows = {
         f"A: {history} - {CONSTANT}, without the target with the largest difference": of_a.drop(of_a.abs().idxmax()),
         f"A: {history} - {CONSTANT}, five sources, without texts": _gain(pooled, history, table),
         f"A: {PROBE} - {CONSTANT}, first of equal errors": _gain(first, PROBE, table),
         "B: lowest cross-validated error of all - best baseline": (frame["any"] - frame["baseline"]).dropna(),
+        "B: the same without random-weights probes": best_probe.where(frame["validated"] < 0, 0.0).dropna(),
+        "B: best probe - best baseline, samples are rows of a table": best_probe[is_table],
+        "B: best probe - best baseline, all other samples": best_probe[[not one for one in is_table]],
     }
     for size in SIZES:
         equal = equal_errors(results, size)
         name = f"B: best probe - best baseline, {size} labeled, mean over equal errors"
         rows[name] = (equal["probe"] - equal["baseline"]).dropna()
     rows["C: best baseline - fine-tuning, rate not at an edge"] = baseline[_has_middle_rate(baseline, choices)]
+    for name, differences in {"best baseline": baseline, "lowest cross-validated error of all": chosen}.items():
+        start = f"C: {name} - fine-tuning"
+        rows[f"{start}, one mean for each kind"] = differences.groupby(kinds).mean()
+        rows[f"{start}, without doubtful targets"] = differences.drop(list(DOUBTFUL), errors="ignore")
+        rows[f"{start}, without the target with the largest difference"] = differences.drop(differences.abs().idxmax())
     title = "Differences in points that were not declared before the answers"
     return PrintedTable(title, ["difference", "[95 %]"], [[name, _interval(one)] for name, one in rows.items()])
 
@@ -153,8 +165,13 @@ def _interval(values: pd.Series | None) -> str:
     if values is None or len(values) < 2:
         return ""
     interval = target_interval(values.to_numpy())
-    return f"{interval.mean:.1f} [{interval.low:.1f}, {interval.high:.1f}] ({len(values)})"
+    return f"{_shown(interval.mean)} [{_shown(interval.low)}, {_shown(interval.high)}] ({len(values)})"
+
+
+def _shown(value: float) -> str:
+    """Return a number with one decimal, and 0.0 without a sign."""
+    return f"{round(value, 1) + 0.0:.1f}"
 
 
 def _range(means: Any) -> str:
-    return f"{means.min():.1f} to {means.max():.1f}"
+    return f"{_shown(means.min())} to {_shown(means.max())}"
