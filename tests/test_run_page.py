@@ -70,6 +70,7 @@ def test_a_model_is_compared_with_chance(record, p_value, test, verdict):
     text = visible_text(render_run(record, []))
     assert f"Is it better than chance?{verdict}" in text.replace("? ", "?")
     assert "has a test 0-1 error of 90 %" in text
+    assert ("not tested, because the test samples are too few" in text) == (p_value is None)
 
 
 def test_what_weakens_the_result_is_said(record):

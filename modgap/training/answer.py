@@ -135,7 +135,8 @@ def metric_without_unit(result: Record) -> str:
 
 def why_untested(result: Record) -> str:
     """Return why the test error is not tested against that of a constant prediction."""
-    return result.get("no_interval") or f"the lowest {metric_without_unit(result)} without knowledge is not known"
+    unknown = f"the lowest {metric_without_unit(result)} without knowledge is not known"
+    return result.get("no_interval") or ("the test samples are too few" if result["unit"] == "%" else unknown)
 
 
 def _against_scratch(record: Record) -> Verdict:
