@@ -46,12 +46,6 @@ def runs_frame(log: ResultLog, *, with_half: bool = True) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["source", "method", "target", "seed", "rate", "tested", "error", "log_error"])
 
 
-def edge_share(frame: pd.DataFrame) -> float:
-    """Return the share of the chosen rates that lie at an edge of the grid, in [0, 1]."""
-    rates = frame.drop_duplicates(["source", "method", "target"])["rate"]
-    return float(rates.isin([min(RATES), max(RATES)]).mean())
-
-
 def edge_answer(log: ResultLog) -> PrintedTable:
     """Return how many chosen rates lie at an edge of the grid, by the rule that decides between rates of equal errors.
 
@@ -116,8 +110,7 @@ def method_answer(frame: pd.DataFrame, probes: Mapping[str, float] | None = None
         rows.append(["`linear-probe`", *(f"{probes[source]:.1f}" for source in SOURCES), "", "", ""])
     heads = ["method", *(f"error, `{source}`" for source in SOURCES)]
     heads += [f"over `{FINE_TUNED}` [95 %]", "p (Holm)", f"`{MONA}` over it [95 %]"]
-    edges = f"{edge_share(frame):.0%} of the rates lie at an edge of the grid"
-    title = f"Test errors in percent, means over {frame.target.nunique()} targets and seeds; {edges}"
+    title = f"Test errors in percent, means over {frame.target.nunique()} targets and seeds"
     return PrintedTable(title, heads, rows)
 
 
