@@ -90,8 +90,8 @@ def bootstrap_interval(wrong: np.ndarray, groups: np.ndarray | None, seed: int) 
     """Return the percentile bootstrap of an error rate over samples, or over groups of one size."""
     units = np.arange(len(wrong)) if groups is None else np.unique(groups, return_inverse=True)[1]
     means = np.bincount(units, wrong) / np.bincount(units)
-    found = stats.bootstrap((means,), np.mean, n_resamples=2000, method="percentile", random_state=seed)
-    return tuple(map(float, found.confidence_interval))
+    resampled = stats.bootstrap((means,), np.mean, n_resamples=2000, method="percentile", random_state=seed)
+    return tuple(map(float, resampled.confidence_interval))
 
 
 def similarity_cells(share: float) -> list[SimilarityCell]:

@@ -60,9 +60,9 @@ def main() -> None:
         for source, report in zip(SOURCES, pair, strict=True):
             values = [report.result.estimates[name].solution.value for name in HARD_ESTIMATORS]
             assert values == sorted(values, reverse=True), "search <= assignment <= montecarlo does not hold"
-            found = report.result.estimates["search"].solution
+            solution = report.result.estimates["search"].solution
             many = search_with_many_restarts(source, target, samples)
-            searches.append([target, source, f"{found.value:.4f}", str(found.restarts), f"{many.value:.4f}"])
+            searches.append([target, source, f"{solution.value:.4f}", str(solution.restarts), f"{many.value:.4f}"])
             rows += [[target, source, *cells] for cells in table(report.result).rows]
             record[f"{source} -> {target}"] = _without_histograms(report.result.to_dict())
         for name in TESTED:

@@ -130,9 +130,9 @@ def run(design: Design, noise: float, repeats: int, resamples: int) -> Detected:
     score, constant_regret = (float(value) for value in np.mean(means, axis=0))
     truths = {True: [score - constant_regret] * repeats, False: true_here}
     shares = []
-    for vary, found in intervals.items():
-        shares.append(float(np.mean([one.low > 0 or one.high < 0 for one in found])))
-        covered = [one.low <= true <= one.high for one, true in zip(found, truths[vary], strict=True)]
+    for vary, intervals_of_size in intervals.items():
+        shares.append(float(np.mean([one.low > 0 or one.high < 0 for one in intervals_of_size])))
+        covered = [one.low <= true <= one.high for one, true in zip(intervals_of_size, truths[vary], strict=True)]
         shares.append(float(np.mean(covered)))
     return Detected(score, constant_regret, *shares)
 

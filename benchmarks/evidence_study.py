@@ -40,13 +40,13 @@ def plan(log: ResultLog, workers: int) -> None:
     left = 0.0
     for source in SOURCES:
         for method in METHODS:
-            known = [job for job in listed if (job.source, job.method) == (source, method)]
-            done = [result["seconds"] for job in known if (result := log.get(job))]
-            if not known:
+            planned = [job for job in listed if (job.source, job.method) == (source, method)]
+            done = [result["seconds"] for job in planned if (result := log.get(job))]
+            if not planned:
                 continue
             mean = float(np.mean(done)) if done else None
-            left += (len(known) - len(done)) * (mean or 0.0)
-            rows.append([source, method, f"{len(done)} of {len(known)}", "" if mean is None else f"{mean:.0f} s"])
+            left += (len(planned) - len(done)) * (mean or 0.0)
+            rows.append([source, method, f"{len(done)} of {len(planned)}", "" if mean is None else f"{mean:.0f} s"])
     print_table(["source", "method", "jobs", "mean"], rows, "jobs that are known")
     spent = sum(result["seconds"] for job in listed if (result := log.get(job)))
     n_jobs = len(METHODS) * len(TARGETS) * SEEDS

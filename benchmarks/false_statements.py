@@ -120,8 +120,8 @@ def simulate_copies(draws: int = 1000) -> None:
             times = np.where((labels == 0) | (name == "of all samples"), 10, 1)
             rows = rng.permutation(np.repeat(np.arange(30), times))
             logits, repeated = rng.standard_normal((30, 10))[rows], labels[rows]
-            found = (p_value_of_independent_copies(logits, repeated, rng), p_value_of(logits, repeated))
-            counts += np.array(found) <= LEVEL
+            p_values = (p_value_of_independent_copies(logits, repeated, rng), p_value_of(logits, repeated))
+            counts += np.array(p_values) <= LEVEL
         print(f"| {name} | {shown(counts[0], draws)} | {shown(counts[1], draws)} |", flush=True)
 
 

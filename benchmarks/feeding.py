@@ -90,11 +90,11 @@ def main() -> None:
                 feed = BatchFeed(data, 0, torch.device("cpu"), torch.float32, "none", workers)
                 start = time.perf_counter()
                 with feed.updates(0) as loader:
-                    found = [batch[0].x for batch, _ in loader.load([(0, 0, [rows]) for rows in updates])]
+                    loaded = [batch[0].x for batch, _ in loader.load([(0, 0, [rows]) for rows in updates])]
                 rate = arguments.clips / (time.perf_counter() - start)
-                first = first or found
-                same = all(torch.equal(x, y) for x, y in zip(found, first, strict=True))
-                error = max(float((x - y).abs().max()) for x, y in zip(found, expected, strict=True))
+                first = first or loaded
+                same = all(torch.equal(x, y) for x, y in zip(loaded, first, strict=True))
+                error = max(float((x - y).abs().max()) for x, y in zip(loaded, expected, strict=True))
                 print(
                     f"  {workers} workers: {rate:.0f} samples a second, {rate / naive:.1f} times as many; same bits as "
                     f"with 0 workers: {same}; largest difference to the naive way {error:.2g} dB"

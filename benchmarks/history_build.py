@@ -100,16 +100,16 @@ def print_orders() -> None:
         others = np.delete(np.arange(len(z)), pair)
         for new in range(z.shape[1]):
             earlier = np.delete(np.arange(z.shape[1]), new)
-            known, cost = z[np.ix_(others, earlier)], seconds[np.ix_(others, earlier)]
+            earlier_errors, cost = z[np.ix_(others, earlier)], seconds[np.ix_(others, earlier)]
             base = np.exp(np.log(cost).mean(axis=0))
-            ratio = _noise_ratio(known)
-            for name, of_name in orders(known, cost, kinds[earlier], new).items():
+            ratio = _noise_ratio(earlier_errors)
+            for name, of_name in orders(earlier_errors, cost, kinds[earlier], new).items():
                 for order, number in itertools.product(of_name, COUNTS):
                     first = order[:number]
-                    effect = z[np.ix_(pair, earlier[first])] - known[:, first].mean(axis=0)
-                    found = effect.mean(axis=1) / (1 + ratio / number)
+                    effect = z[np.ix_(pair, earlier[first])] - earlier_errors[:, first].mean(axis=0)
+                    shrunk = effect.mean(axis=1) / (1 + ratio / number)
                     truth = z[pair, new] - z[others, new].mean()
-                    squares.setdefault(name, {}).setdefault(number, []).extend((found - truth) ** 2)
+                    squares.setdefault(name, {}).setdefault(number, []).extend((shrunk - truth) ** 2)
                     costs.setdefault(name, {}).setdefault(number, []).append(base[first].sum())
     heads = ["order", *(f"{number} target{'s' if number > 1 else ''}" for number in COUNTS)]
     rows = [
@@ -165,13 +165,13 @@ def replay(table: HistoryTable, pair: Sequence[int], steps: Sequence[int]) -> np
     """
     seconds, others = pair_seconds(table), np.delete(np.arange(len(table.sources)), pair)
     order = np.exp(np.log(seconds[others]).mean(axis=0)).argsort()
-    found = np.zeros((3, len(table.targets), len(steps)))
+    costs = np.zeros((3, len(table.targets), len(steps)))
     for new in range(len(table.targets)):
         earlier = order[order != new]
         for column, number in enumerate(steps):
             spent = seconds[np.ix_(pair, earlier[:number])].sum()
-            found[:, new, column] = *_regrets(table, pair, earlier, number, new), spent
-    return found
+            costs[:, new, column] = *_regrets(table, pair, earlier, number, new), spent
+    return costs
 
 
 HEADS = (
@@ -213,8 +213,8 @@ def _regrets(
     columns = [VARIABLES.index(name) for name in OBSERVED]
     observed[:, columns] = table.z[:, new, columns]
     errors = 100 * table.errors[:, new, VARIABLES.index(TRAINED)]
-    found = forecast(model, rows), forecast(model, rows, observed, table.held_out[:, new])
-    one, other = (float(errors[each.error.argmin()] - errors.min()) for each in found)
+    forecasts = forecast(model, rows), forecast(model, rows, observed, table.held_out[:, new])
+    one, other = (float(errors[each.error.argmin()] - errors.min()) for each in forecasts)
     return one, other
 
 
@@ -224,8 +224,8 @@ def _regrets(
 def run(sources: Sequence[str], targets: Sequence[str], folder: Path, jobs: int | None) -> None:
     """Build the history of sources as if they were not in the one that ships, and compare their errors with it."""
     shipped, names = shipped_history(), {split_input_size(source)[0] for source in sources}
-    known = History(tuple(line for line in shipped.lines if line.source not in names))
-    plan = plan_build(sources, targets, known, Backend("loky", jobs))
+    history = History(tuple(line for line in shipped.lines if line.source not in names))
+    plan = plan_build(sources, targets, history, Backend("loky", jobs))
     print(
         f"{len(plan.results)} trainings from the cache, about {format_duration(3600 * plan.hours())} left", flush=True
     )

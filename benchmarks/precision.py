@@ -43,13 +43,13 @@ def main() -> None:
     exact = {target: scores(target, sources, "float32", options.limit) for target in targets}
     print(f"{'score':24}{'dtype':10}{'largest difference':>20}{'share of interval':>20}{'changed orders':>16}")
     for dtype in options.dtypes.split(","):
-        found = {target: scores(target, sources, dtype, options.limit) for target in targets}
+        scores_by_target = {target: scores(target, sources, dtype, options.limit) for target in targets}
         for name in dict.fromkeys(name for of_target in exact.values() for name in of_target):
             differences, shares, changed, pairs = [0.0], [0.0], 0, 0
             for target in targets:
-                if name not in exact[target] or name not in found[target]:
+                if name not in exact[target] or name not in scores_by_target[target]:
                     continue
-                (values, widths), (others, _) = exact[target][name], found[target][name]
+                (values, widths), (others, _) = exact[target][name], scores_by_target[target][name]
                 difference = np.abs(values - others)
                 differences.append(float(np.nanmax(difference)))
                 with np.errstate(divide="ignore", invalid="ignore"):

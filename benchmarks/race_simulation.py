@@ -80,9 +80,9 @@ def simulate(n: int, effect: float, seed: int) -> Result:
     outcomes = []
     for method, name, values in zip(METHODS, NAMES, features, strict=True):
         scores = held_out_scores(_model(values), range(n_labeled), FORM, truth, folds, judged, seed)
-        known = np.isin(folds, judged)
+        is_judged = np.isin(folds, judged)
         losses = np.full(n_labeled, np.nan)
-        losses[known] = truth.rows(known).losses(scores[known])
+        losses[is_judged] = truth.rows(is_judged).losses(scores[is_judged])
         outcomes.append(Outcome(Step(method, name, folds=len(judged)), losses, 0.0))
     chosen = choose_model(outcomes, None)
     assert chosen is not None

@@ -171,10 +171,10 @@ def ratio_of_few_samples(_n_sets: int) -> None:
     profiles = rng.standard_normal((4, 1000))
     logits = rng.standard_normal((36, 1000)) + 0.15 * profiles[labels]
     result = estimate(logits, labels, permutations_for="search", curve=False)
-    found = result.estimates["search"]
+    search = result.estimates["search"]
     print(
-        f"  in-sample ratio to the null {found.in_sample_ratio_to_null:.3f} (in the record alone), held-out error "
-        f"{found.held_out:.3f} {found.held_out_interval}"
+        f"  in-sample ratio to the null {search.in_sample_ratio_to_null:.3f} (in the record alone), held-out error "
+        f"{search.held_out:.3f} {search.held_out_interval}"
     )
 
 
@@ -230,11 +230,11 @@ def bias_with_rare_classes(n_sets: int) -> None:
 def procrustes_intervals(n_sets: int) -> None:
     """E8: the interval of Procrustes with 100 samples of 32 features, whose population value is .577."""
     cell = SimilarityCell("procrustes", 100, 32, 0.577, "normal", 0, n_sets)
-    found = simulate_similarity(cell)
+    similarity = simulate_similarity(cell)
     print(
-        f"  mean estimate {found['mean']:.3f}; earlier interval: coverage {found['before_coverage']:.3f}, length "
-        f"{found['before_length']:.3f}; present one: coverage {found['coverage']:.3f} (se {found['se']:.3f}), length "
-        f"{found['length']:.3f} ({n_sets} data sets)"
+        f"  mean estimate {similarity['mean']:.3f}; earlier interval: coverage {similarity['before_coverage']:.3f}, "
+        f"length {similarity['before_length']:.3f}; present one: coverage {similarity['coverage']:.3f} "
+        f"(se {similarity['se']:.3f}), length {similarity['length']:.3f} ({n_sets} data sets)"
     )
 
 

@@ -56,10 +56,10 @@ def summary(table: Table) -> str:
 
 def choice_rows(table: Table) -> list[list[str]]:
     """Return a row for each way to choose: regret, difference to the constant answer, and how often it is right."""
-    found = choices(table)
-    constant = found[CONSTANT].regrets
+    by_choice = choices(table)
+    constant = by_choice[CONSTANT].regrets
     rows = []
-    for name, choice in found.items():
+    for name, choice in by_choice.items():
         own, more = target_interval(choice.regrets), target_interval(choice.regrets - constant)
         stated = [f"{100 * value:.0f} %" if np.isfinite(value) else "" for value in (choice.sure, choice.covered)]
         interval = f"{own.mean:.2f} [{max(own.low, 0):.2f}, {own.high:.2f}]"

@@ -279,19 +279,19 @@ def report(quick: bool) -> None:
     difference_covers: list[list[str]] = []
     nulls: list[list[str]] = []
     for cell in CELLS:
-        found = {}
+        records_of = {}
         for simulation in SIMULATIONS:
-            found[simulation], seconds = collect(log, cell, simulation, quick)
+            records_of[simulation], seconds = collect(log, cell, simulation, quick)
             total += seconds
-        if records := found["level"]:
+        if records := records_of["level"]:
             levels.append([cell.name, str(len(records)), *level_row(records)])
-        if records := found["power"]:
+        if records := records_of["power"]:
             powers.append([cell.name, str(len(records)), *level_row(records, marked=False)])
         cover, cover_difference, null = [cell.name], [cell.name], [cell.name]
         for name in VALUES:
             prefix = "" if name == "search" else "score "
-            intervals = found[f"{prefix}coverage"]
-            p_values = found["paired null" if name == "search" else "score null"]
+            intervals = records_of[f"{prefix}coverage"]
+            p_values = records_of["paired null" if name == "search" else "score null"]
             has_value = bool(intervals) and name in intervals[0]
             cover.append(coverage_text(intervals, name) if has_value else "")
             cover_difference.append(coverage_text(intervals, f"{name} difference") if has_value else "")

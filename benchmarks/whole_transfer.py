@@ -106,13 +106,13 @@ def _run(command: list[str], options: list[str]) -> dict[str, Any]:
         if os.WIFSIGNALED(status):
             raise SystemExit(f"Signal {os.WTERMSIG(status)} ended {shlex.join(command)} {shlex.join(options)}.")
         # The largest of the process and those that it started.
-        found = {"seconds": round(time.perf_counter() - began, 1), "peak_mb": round(usage.ru_maxrss / 1024)}
+        resources = {"seconds": round(time.perf_counter() - began, 1), "peak_mb": round(usage.ru_maxrss / 1024)}
         if status or not (out / "run.json").exists():
-            return {**found, "reason": log.read_text().strip().rpartition("\n")[2][:300]}
+            return {**resources, "reason": log.read_text().strip().rpartition("\n")[2][:300]}
         if "--sweep" not in command:
-            return {**found, **_told(out)}
+            return {**resources, **_told(out)}
         again = _run([*_at_the_best_rate(command, out), *ALL_LABELED], options)
-        return {**again, "seconds": round(found["seconds"] + again["seconds"], 1)}
+        return {**again, "seconds": round(resources["seconds"] + again["seconds"], 1)}
 
 
 def _at_the_best_rate(command: list[str], out: Path) -> list[str]:

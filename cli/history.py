@@ -38,16 +38,16 @@ def list_lines(shipped: bool) -> None:
     """List the sources and targets of the history."""
     from modgap.ranking.history.store import history_folder, read_history, shipped_history
 
-    known = shipped_history() if shipped else read_history(history_folder())
-    if known.lines:
-        print_table(["target", "kind", "samples", "classes", "sources", "errors"], list(_rows(known)))
+    lines = shipped_history() if shipped else read_history(history_folder())
+    if lines.lines:
+        print_table(["target", "kind", "samples", "classes", "sources", "errors"], list(_rows(lines)))
     where = "in modgap" if shipped else f"in {history_folder()}"
-    print_line(f"{_counted(known)} {where}")
+    print_line(f"{_counted(lines)} {where}")
 
 
-def _rows(known: "History") -> Iterator[list[str]]:
+def _rows(history: "History") -> Iterator[list[str]]:
     targets: dict[str, list[HistoryLine]] = {}
-    for line in known.lines:
+    for line in history.lines:
         targets.setdefault(line.target, []).append(line)
     for name, lines in targets.items():
         errors = sorted({error for line in lines for error in line.errors})
@@ -56,10 +56,9 @@ def _rows(known: "History") -> Iterator[list[str]]:
         yield [name, lines[0].kind, *counts, ", ".join(errors)]
 
 
-def _counted(known: "History") -> str:
-
-    sources, targets = {line.source for line in known.lines}, {line.target for line in known.lines}
-    return f"{count(len(known.lines), 'line')} of {count(len(sources), 'source')} on {count(len(targets), 'target')}"
+def _counted(history: "History") -> str:
+    sources, targets = {line.source for line in history.lines}, {line.target for line in history.lines}
+    return f"{count(len(history.lines), 'line')} of {count(len(sources), 'source')} on {count(len(targets), 'target')}"
 
 
 @history.command(
@@ -218,8 +217,8 @@ def add(context: click.Context, /, paths: tuple[str, ...], **options: Any) -> No
         else:
             more = _result_lines(path)
         added, n_lines = added.merged(more), n_lines + len(more.lines)
-    known = add_to_history(history_folder(), added)
-    print_line(f"Added {count(n_lines, 'line')}. The history has {_counted(known)}.")
+    merged = add_to_history(history_folder(), added)
+    print_line(f"Added {count(n_lines, 'line')}. The history has {_counted(merged)}.")
 
 
 def _setup(path: Path, options: Options) -> "Setup":
@@ -282,10 +281,10 @@ def export(file: str, fingerprints: bool, shipped: bool) -> None:
     """Write the history to a file of JSON lines, for another machine or for colleagues."""
     from modgap.ranking.history.store import export_history, history_folder, read_history, shipped_history
 
-    known = shipped_history() if shipped else read_history(history_folder())
+    exported = shipped_history() if shipped else read_history(history_folder())
     path = expand_user(file)
-    export_history(known, path, fingerprints=fingerprints)
-    print_line(f"wrote {_counted(known)} to {path}")
+    export_history(exported, path, fingerprints=fingerprints)
+    print_line(f"wrote {_counted(exported)} to {path}")
 
 
 @history.command(epilog=example("modgap history merge theirs.jsonl"))
@@ -297,8 +296,8 @@ def merge(files: tuple[str, ...]) -> None:
 
     log_to_stderr(quiet=False)
     lines = [line for file in files for line in read_lines(expand_user(file))]
-    known = add_to_history(history_folder(), History(tuple(lines)))
-    print_line(f"The history has {_counted(known)}.")
+    merged = add_to_history(history_folder(), History(tuple(lines)))
+    print_line(f"The history has {_counted(merged)}.")
 
 
 @history.command(epilog=example("modgap history remove --target wine"))
@@ -313,5 +312,5 @@ def remove(source: tuple[str, ...], target: tuple[str, ...]) -> None:
     folder = history_folder()
     if not Path(folder).is_dir():
         raise UsageError(f"There is no history in {folder}.")
-    known, removed = remove_from_history(folder, source, target)
-    print_line(f"Removed {count(removed, 'line')}. The history has {_counted(known)}.")
+    left, removed = remove_from_history(folder, source, target)
+    print_line(f"Removed {count(removed, 'line')}. The history has {_counted(left)}.")

@@ -188,8 +188,8 @@ def visible_name(name: str, longest: int | None = LONGEST_NAME) -> str:
     shown = "".join(_visible_character(character) for character in name)
     if longest is None or len(shown) <= longest:
         return shown
-    kept = longest - 1
-    return f"{shown[: kept - kept // 2]}…{shown[len(shown) - kept // 2 :]}"
+    n_shown = longest - 1
+    return f"{shown[: n_shown - n_shown // 2]}…{shown[len(shown) - n_shown // 2 :]}"
 
 
 def can_be_typed(*texts: str) -> bool:

@@ -236,8 +236,8 @@ class Backend:
             try:
                 self._client = self._exit_stack.enter_context(distributed.Client(cluster))
             except OSError as error:
-                place = f"at {self.address}" if self.address else "on this machine"
-                raise UsageError(f"No scheduler of Dask answers {place} ({first_line(error)}).") from error
+                address = f"at {self.address}" if self.address else "on this machine"
+                raise UsageError(f"No scheduler of Dask answers {address} ({first_line(error)}).") from error
         return self._client
 
     def _start_cluster(self, distributed: Any, n_jobs: int, device: str) -> Any:

@@ -38,7 +38,7 @@ def recorded_results(evidence):
         test=test,
         every=every,
         named=named,
-        found=agreement.agreements(named, test.means, 200),
+        by_score=agreement.agreements(named, test.means, 200),
         frame=evidence["study_tables"].read_runs(study),
         tuned=evidence["study_tables"].tuned_errors(ranking),
     )
@@ -118,14 +118,14 @@ def test_the_recommendation_quotes_the_benchmark(evidence, recorded):
         "help_told": round(100 * right[0]),
         "help_always": round(100 * right[1]),
     } == FINDINGS
-    judged = agreement.judge(default, recorded.found, truth.pilots)
+    judged = agreement.judge(default, recorded.by_score, truth.pilots)
     assert (judged.better, judged.pilots, judged.significant) == (False, (), ())
 
 
 def test_the_page_has_the_orders_of_the_sources(evidence, recorded):
     """Means and intervals over targets are exact; those over sources too come from fewer resamples here."""
     shown = {name: cells for name, *cells in table("order by")}
-    found = recorded.found
+    found = recorded.by_score
     ordered = sorted(found, key=lambda name: found[name].regret.mean)
     assert list(shown) == [*ordered, "random choice"]
     for name, one in found.items():
@@ -147,7 +147,7 @@ def test_the_page_has_the_orders_of_the_sources(evidence, recorded):
 
 def test_the_page_has_what_is_said_of_rankings(evidence, recorded):
     tables, agreement, two_way = (evidence[name] for name in ("ranking_tables", "agreement", "two_way"))
-    test, every, found = recorded.test, recorded.every, recorded.found
+    test, every, found = recorded.test, recorded.every, recorded.by_score
     everywhere = tables.predictors(every, every)
     best = "pilot at three rates"
     controls = "transrate of the random-weights control"

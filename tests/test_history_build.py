@@ -44,8 +44,8 @@ SMALL_VIT, SMALL_CNN = f"{VIT}@32px", f"{CNN}@32px"
 SETUP = Setup(128, 10, (0.0005, 0.0001, 0.0025))
 
 
-def build(sources, targets, hours=None, folder=None, known=None, backend=None, progress=None):
-    return run_build(plan_build(sources, targets, known, backend), folder, hours, progress)
+def build(sources, targets, hours=None, folder=None, history=None, backend=None, progress=None):
+    return run_build(plan_build(sources, targets, history, backend), folder, hours, progress)
 
 
 @pytest.fixture(autouse=True)
@@ -156,7 +156,7 @@ def test_a_line_has_the_errors_of_the_trainings_that_are_finished():
 
 
 def test_the_quickest_targets_come_first_and_none_that_judges(sources):
-    plan = plan_build([SMALL_VIT], known=History(), backend=Backend("cached"))
+    plan = plan_build([SMALL_VIT], history=History(), backend=Backend("cached"))
     shipped = {one.target for one in build_module.complete_lines()}
     judging = read_json(Path(__file__).parent.parent / "benchmarks" / "truth" / "judging_targets.json")
     assert set(plan.targets) | set(plan.absent) == shipped
@@ -197,7 +197,7 @@ def test_wrong_names_are_one_message(sources, targets, message):
 def test_targets_without_classes_are_refused(sources, tmp_path, task):
     path = str(target_file(tmp_path, task))
     with pytest.raises(InputError, match="needs one class for each sample"):
-        build([SMALL_VIT], [path], known=History(), backend=SERIAL)
+        build([SMALL_VIT], [path], history=History(), backend=SERIAL)
 
 
 def test_the_time_is_that_of_a_short_training_and_later_that_of_finished_ones(
@@ -264,7 +264,7 @@ def comparable(folder):
 def test_hours_end_a_run_that_the_same_command_continues(sources, tmp_path, own_cache, user_history, monkeypatch):
     targets = [small_target(tmp_path, number) for number in range(2)]
     done = fake_trainings(monkeypatch, seconds=3600, speed=3600)
-    build([SMALL_VIT], targets, known=History(), folder=tmp_path / "whole", backend=SERIAL)
+    build([SMALL_VIT], targets, history=History(), folder=tmp_path / "whole", backend=SERIAL)
     monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / "another"))
     done.clear()
     first = build([SMALL_VIT], targets, hours=1.5, backend=SERIAL)
@@ -275,7 +275,7 @@ def test_hours_end_a_run_that_the_same_command_continues(sources, tmp_path, own_
     assert len(done) == len(set(done)) == 12
     assert comparable(user_history) == comparable(tmp_path / "whole")
     with pytest.raises(UsageError, match="`hours` is 0"):
-        build([SMALL_VIT], targets, hours=0, known=History(), backend=SERIAL)
+        build([SMALL_VIT], targets, hours=0, history=History(), backend=SERIAL)
 
 
 def test_an_interrupted_run_goes_on_with_what_is_missing(sources, tmp_path, own_cache, user_history, monkeypatch):
@@ -296,7 +296,7 @@ def test_an_interrupted_run_goes_on_with_what_is_missing(sources, tmp_path, own_
     build([SMALL_VIT, SMALL_CNN], [target], backend=SERIAL, progress=lambda _, share: shares.append(share))
     assert sum(shares) == pytest.approx(1)
     assert len(done) == len(set(done)) == 12
-    build([SMALL_VIT, SMALL_CNN], [target], known=History(), folder=tmp_path / "again", backend=SERIAL)
+    build([SMALL_VIT, SMALL_CNN], [target], history=History(), folder=tmp_path / "again", backend=SERIAL)
     assert len(done) == 12
     assert comparable(tmp_path / "again") == comparable(user_history)
 
@@ -323,9 +323,9 @@ def test_what_fails_is_told_and_the_rest_goes_on(sources, tmp_path, own_cache, u
 @pytest.mark.long
 def test_processes_find_the_same_errors(tmp_path, own_cache, monkeypatch):
     target = small_target(tmp_path, 0)
-    build(["vit-fashion"], [target], known=History(), folder=tmp_path / "one", backend=SERIAL)
+    build(["vit-fashion"], [target], history=History(), folder=tmp_path / "one", backend=SERIAL)
     monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / "another"))
-    build(["vit-fashion"], [target], known=History(), folder=tmp_path / "two", backend=Backend("loky", 2))
+    build(["vit-fashion"], [target], history=History(), folder=tmp_path / "two", backend=Backend("loky", 2))
     assert comparable(tmp_path / "one") == comparable(tmp_path / "two")
 
 

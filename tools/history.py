@@ -67,10 +67,10 @@ def _results(logs: Sequence[ResultLog], name: str, target: str) -> dict[Training
     """Return the errors of the trainings of a line; the third edition has one seed, which stands for both."""
     halves = {rate: _errors(logs, Training(HALF, name, target, 0, rate)) for rate in RATES}
     rate = best_rate({rate: half.last for rate, half in halves.items() if half})
-    found = {one: errors for one in trainings(name, target, rate) if (errors := _errors(logs, one))}
-    first = next((errors for one, errors in found.items() if one.part == ALL), None)
-    return found | {
-        one: first for one in trainings(name, target, rate) if one.part == ALL and one not in found and first
+    by_training = {one: errors for one in trainings(name, target, rate) if (errors := _errors(logs, one))}
+    first = next((errors for one, errors in by_training.items() if one.part == ALL), None)
+    return by_training | {
+        one: first for one in trainings(name, target, rate) if one.part == ALL and one not in by_training and first
     }
 
 

@@ -64,14 +64,14 @@ def run(*command: str | Path, folder: Path, **variables: str) -> str:
 
 def find_pythons() -> dict[str, str]:
     """Return the Pythons on this machine that modgap supports, by version such as `3.12`."""
-    found = {f"{sys.version_info.major}.{sys.version_info.minor}": sys.executable}
+    pythons = {f"{sys.version_info.major}.{sys.version_info.minor}": sys.executable}
     folders = [*os.get_exec_path(), "/usr/bin", "/usr/local/bin"]
     for minor in MINOR_VERSIONS:
         for folder in folders:
             path = shutil.which(f"python3.{minor}", path=folder)
-            if path and f"3.{minor}" not in found and _has_venv(path):
-                found[f"3.{minor}"] = path
-    return found
+            if path and f"3.{minor}" not in pythons and _has_venv(path):
+                pythons[f"3.{minor}"] = path
+    return pythons
 
 
 def _has_venv(python: str) -> bool:

@@ -84,10 +84,10 @@ def agreements(named: Mapping[str, np.ndarray], errors: np.ndarray, resamples: i
     corrected = dict(zip(others, holm([here[name].p_value for name in others]), strict=True))
     constant_taus = _taus(named[CONSTANT], errors, *everything)
     random = random_regrets(errors)
-    found = {}
+    by_score = {}
     for name, scores in named.items():
         regret, tau, difference = _two_way(scores, named[CONSTANT], errors, resamples)
-        found[name] = Agreement(
+        by_score[name] = Agreement(
             regret,
             tau,
             here[name],
@@ -97,7 +97,7 @@ def agreements(named: Mapping[str, np.ndarray], errors: np.ndarray, resamples: i
             difference,
             float((~np.isnan(scores)).mean()),
         )
-    return found
+    return by_score
 
 
 def _two_way(
@@ -123,8 +123,8 @@ def _taus(scores: np.ndarray, errors: np.ndarray, sources: np.ndarray, targets: 
     """Return the weighted Kendall tau of scores and negative errors for each target; 0 where it is undefined."""
     taus = []
     for target in targets:
-        known = sources[~np.isnan(scores[sources, target])]
-        taus.append(weighted_tau(scores[known, target], -errors[known, target]))
+        scored = sources[~np.isnan(scores[sources, target])]
+        taus.append(weighted_tau(scores[scored, target], -errors[scored, target]))
     return np.array(taus)
 
 
@@ -180,9 +180,9 @@ def with_record(scores: np.ndarray, errors: np.ndarray) -> np.ndarray:
     combined = np.empty_like(errors)
     for target in range(n_targets):
         others = np.delete(np.arange(n_targets), target)
-        known = np.vstack([predictors(other, others) for other in others])
+        of_others = np.vstack([predictors(other, others) for other in others])
         centered = (errors - errors.mean(axis=0))[:, others].T.ravel()
-        combined[:, target] = -predictors(target, others) @ np.linalg.lstsq(known, centered, rcond=None)[0]
+        combined[:, target] = -predictors(target, others) @ np.linalg.lstsq(of_others, centered, rcond=None)[0]
     return combined
 
 
@@ -205,19 +205,19 @@ def default_score(scores: Mapping[str, np.ndarray], errors: np.ndarray) -> str:
     return min(defined, key=order)
 
 
-def judge(default: str, found: Mapping[str, Agreement], pilots: Mapping[str, np.ndarray]) -> Judgment:
+def judge(default: str, by_score: Mapping[str, Agreement], pilots: Mapping[str, np.ndarray]) -> Judgment:
     """Return what the protocol concludes on the test targets.
 
     Args:
         default: The score that the development targets chose, which is judged without a correction.
-        found: Agreements on the test targets.
+        by_score: Agreements on the test targets.
         pilots: The pilots by name.
     """
-    one = found[default]
+    one = by_score[default]
     return Judgment(
         default,
         better=one.here.high < 0,
         in_general=one.here.high < 0 and one.difference.high < 0,
-        pilots=tuple(name for name in pilots if found[name].here.high < 0),
-        significant=tuple(name for name, each in found.items() if each.corrected <= 0.05 and each.here.mean < 0),
+        pilots=tuple(name for name in pilots if by_score[name].here.high < 0),
+        significant=tuple(name for name, each in by_score.items() if each.corrected <= 0.05 and each.here.mean < 0),
     )

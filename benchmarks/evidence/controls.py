@@ -71,15 +71,15 @@ def print_controls(
         gains = scores[name] - control_scores[name]
         if not np.any(gains[~np.isnan(gains)]):
             continue
-        found = right(gains, lower)
+        right_gains = right(gains, lower)
         gain = gain_over_always(gains, lower, resamples)
         rows.append([
             name,
             f"{(~np.isnan(gains)).mean():.0%}",
-            f"{np.nanmean(found):.0%}",
+            f"{np.nanmean(right_gains):.0%}",
             f"{100 * gain.mean:+.0f} [{100 * gain.low:+.0f}, {100 * gain.high:+.0f}]",
-            f"{np.nanmean(found[lower > 0]):.0%}",
-            f"{np.nanmean(found[lower < 0]):.0%}",
+            f"{np.nanmean(right_gains[lower > 0]):.0%}",
+            f"{np.nanmean(right_gains[lower < 0]):.0%}",
         ])  # fmt: skip
     print(
         f"The pretrained source has the lower error in {(lower > 0).mean():.0%} of {lower.size} pairs with its "

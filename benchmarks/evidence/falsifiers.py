@@ -60,9 +60,9 @@ def verdict(held: Sequence[Held], mechanism_low: float) -> str:
             f"{' and '.join(useless)} cut the distortion without lowering the target error: the premise that preserved "
             f"knowledge helps the target is not supported here."
         )
-    found = f"{' and '.join(helping)} cut the distortion and lowered the target error"
+    finding = f"{' and '.join(helping)} cut the distortion and lowered the target error"
     if useless:
-        found += f", but {' and '.join(useless)} cut it without lowering the error, so the premise has mixed support"
+        finding += f", but {' and '.join(useless)} cut it without lowering the error, so the premise has mixed support"
     if mechanism_low > SAME_ERROR:
-        return f"{found}. MoNA's mixed product does not lower it: the mechanism is not supported here."
-    return f"{found}. The mechanism of MoNA's mixed product is not refuted here."
+        return f"{finding}. MoNA's mixed product does not lower it: the mechanism is not supported here."
+    return f"{finding}. The mechanism of MoNA's mixed product is not refuted here."

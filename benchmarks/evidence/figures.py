@@ -199,16 +199,16 @@ def _draw_row(
 
 
 @drawn
-def regrets_figure(found: Mapping[str, MeanInterval], judgment: Judgment, random: float, n_sources: int) -> Figure:
+def regrets_figure(by_score: Mapping[str, MeanInterval], judgment: Judgment, random: float, n_sources: int) -> Figure:
     """Draw the mean regret of each order with its interval over targets and sources, the lowest at the top.
 
     Args:
-        found: Regret of each score, pilot and baseline.
+        by_score: Regret of each score, pilot and baseline.
         judgment: What is concluded about them.
         random: Regret of a random choice.
         n_sources: Number of sources.
     """
-    names = sorted(found, key=lambda name: found[name].mean)
+    names = sorted(by_score, key=lambda name: by_score[name].mean)
     default = judgment.default
     better = [name for name in names if name in judgment.significant or (name == default and judgment.better)]
     title = (
@@ -222,7 +222,7 @@ def regrets_figure(found: Mapping[str, MeanInterval], judgment: Judgment, random
     axes.axvline(random, color=Ink.BASELINE, linewidth=1, linestyle=(0, (4, 3)))
     axes.text(random, -0.2, "random choice", ha="center", va="bottom", color=Ink.BASELINE)
     for row, name in enumerate(names):
-        one = found[name]
+        one = by_score[name]
         is_constant = name == CONSTANT
         color = Ink.CONTROL if is_constant else Ink.SOURCE
         label = f"{name} (default)" if name == default else name
@@ -243,20 +243,21 @@ def relation_figure(score: str, scores: np.ndarray, errors: np.ndarray, rho: Mea
         errors: Test errors in percent, (S, T).
         rho: Spearman's rho of the negative score and the error, with its interval.
     """
-    known = ~np.isnan(scores)
+    has_score = ~np.isnan(scores)
     if rho.low > 0 or rho.high < 0:
         title = f"A larger {score} goes with a {'larger' if rho.low > 0 else 'smaller'} error after transfer"
     else:
         title = f"{score[:1].upper() + score[1:]} shows no significant relation to the error after transfer"
     subtitle = (
-        f"{known.sum()} pairs of {known.any(axis=1).sum()} sources and {known.any(axis=0).sum()} targets, without the "
-        f"effects of source and of target; Spearman's rho {rho.mean:.2f} (95 % CI {rho.low:.2f} to {rho.high:.2f})"
+        f"{has_score.sum()} pairs of {has_score.any(axis=1).sum()} sources and {has_score.any(axis=0).sum()} targets, "
+        "without the effects of source and of target; "
+        f"Spearman's rho {rho.mean:.2f} (95 % CI {rho.low:.2f} to {rho.high:.2f})"
     )
     figure = _sheet(title, subtitle, 3.4 + AXIS_SPACE + 0.15)
     axes = _axes(figure, 0.85, AXIS_SPACE, 0.25, 3.4)
     axes.axhline(0, color=Ink.GRID, linewidth=0.8)
     axes.axvline(0, color=Ink.GRID, linewidth=0.8)
-    rests = (without_effects(table)[known] for table in (-scores, np.where(known, errors, np.nan)))
+    rests = (without_effects(table)[has_score] for table in (-scores, np.where(has_score, errors, np.nan)))
     axes.plot(*rests, "o", color=Ink.SOURCE, markersize=3.5, alpha=0.6, markeredgewidth=0)
     axes.set_xlabel(f"{score}, minus the means of its source and target")
     axes.set_ylabel("error in points, minus the same means")

@@ -34,10 +34,10 @@ def print_first_pilots(pilot: np.ndarray, scores: np.ndarray, constant: np.ndarr
     of_constant = regrets(constant, errors, *everything)
     rows = []
     for n_first in NUMBERS:
-        found = regrets(pilot_of_first(pilot, scores, n_first), errors, *everything)
-        difference = target_interval(found - of_constant)
+        regrets_of_choice = regrets(pilot_of_first(pilot, scores, n_first), errors, *everything)
+        difference = target_interval(regrets_of_choice - of_constant)
         interval = f"{difference.mean:.1f} [{difference.low:.1f}, {difference.high:.1f}]"
-        rows.append([str(n_first), f"{found.mean():.1f}", interval])
+        rows.append([str(n_first), f"{regrets_of_choice.mean():.1f}", interval])
     print_table(
         ["fine-tuned", "regret", "minus the constant answer's [95 %]"],
         rows,

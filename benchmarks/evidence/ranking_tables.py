@@ -132,10 +132,10 @@ def _records(log: ResultLog, source: str, target: str) -> dict[str, list[dict]]:
         "control": [Job("control", f"random:{source}", target, 0, MIDDLE_RATE)],
         "scores": [Job("scores", source, target)],
     }
-    found = {part: [log.get(job) for job in wanted] for part, wanted in parts.items()}
-    if any(record is None for records in found.values() for record in records):
+    results = {part: [log.get(job) for job in wanted] for part, wanted in parts.items()}
+    if any(record is None for records in results.values() for record in records):
         return {}
-    return {part: [record for record in records if record] for part, records in found.items()}
+    return {part: [record for record in records if record] for part, records in results.items()}
 
 
 def _number(value: float | None) -> float:
@@ -148,12 +148,12 @@ def predictors(truth: Truth, development: Truth) -> dict[str, np.ndarray]:
     The constant answer orders them by their mean error on the development targets, and on a development target by that
     on the others.
     """
-    found = {**truth.scores, **truth.pilots}
+    by_name = {**truth.scores, **truth.pilots}
     constant = np.empty_like(truth.means)
     for number, target in enumerate(truth.targets):
         others = [index for index, name in enumerate(development.targets) if name != target]
         constant[:, number] = -development.means[:, others].mean(axis=1)
-    return {**found, CONSTANT: constant}
+    return {**by_name, CONSTANT: constant}
 
 
 def report(log: ResultLog, targets: Sequence[str], resamples: int) -> None:
@@ -169,12 +169,12 @@ def report(log: ResultLog, targets: Sequence[str], resamples: int) -> None:
     _print_errors(truth, development.means.mean(axis=1).argmin())
     _print_components(truth)
     named = predictors(truth, development)
-    found = agreements(named, truth.means, resamples)
-    _print_agreements(found, truth.means, "test error after ten epochs")
+    by_predictor = agreements(named, truth.means, resamples)
+    _print_agreements(by_predictor, truth.means, "test error after ten epochs")
     default = default_score(development.scores, development.means)
     print(f"{default} has the lowest regret on the development targets of all scores that are defined everywhere.")
     if set(truth.targets) <= set(TEST):
-        _print_judgment(judge(default, found, truth.pilots))
+        _print_judgment(judge(default, by_predictor, truth.pilots))
     print_first_pilots(named[BEST_PILOT], named[default], named[CONSTANT], truth.means)
     for title, errors in (
         *((f"test error after {epoch} epochs", np.nanmean(truth.errors[epoch], axis=2)) for epoch in EPOCHS[:-1]),
@@ -220,8 +220,8 @@ def print_whole_relation(log: ResultLog, resamples: int) -> None:
 def edge_rates(log: ResultLog, targets: Sequence[str]) -> tuple[int, int]:
     """Return how many rates of sources and targets are the lowest or the highest of the grid, and their number."""
     rates = [chosen_rate(log, source, target) for source in SOURCES for target in targets]
-    known = [rate for rate in rates if rate is not None]
-    return sum(rate in (min(RATES), max(RATES)) for rate in known), len(known)
+    chosen_rates = [rate for rate in rates if rate is not None]
+    return sum(rate in (min(RATES), max(RATES)) for rate in chosen_rates), len(chosen_rates)
 
 
 def named_first_and_second(scores: np.ndarray) -> tuple[tuple[str, int], tuple[str, int]]:
@@ -242,8 +242,8 @@ def regrets_without(
     """Return the mean regret of each order and of a random choice, with one source left out."""
     sources = np.array([number for number in range(len(errors)) if number != left_out])
     targets = np.arange(errors.shape[1])
-    found = {name: float(regrets(scores, errors, sources, targets).mean()) for name, scores in named.items()}
-    return {**found, "random choice": float(random_regrets(errors[sources]).mean())}
+    mean_regrets = {name: float(regrets(scores, errors, sources, targets).mean()) for name, scores in named.items()}
+    return {**mean_regrets, "random choice": float(random_regrets(errors[sources]).mean())}
 
 
 def regrets_of_headlines(truth: Truth, named: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -273,10 +273,10 @@ def draw(log: ResultLog, folder: Path, resamples: int) -> None:
     development = read_truth(log, tuple(DEVELOPMENT))
     truth = read_truth(log, tuple(TEST))
     every = read_truth(log, (*DEVELOPMENT, *TEST))
-    found = agreements(predictors(truth, development), truth.means, resamples)
-    judgment = judge(default_score(development.scores, development.means), found, truth.pilots)
+    by_predictor = agreements(predictors(truth, development), truth.means, resamples)
+    judgment = judge(default_score(development.scores, development.means), by_predictor, truth.pilots)
     rho = relation(every.scores["soft"], every.means, resamples=min(resamples, MOST_POOLED))["interaction"]
-    regret = {name: one.regret for name, one in found.items()}
+    regret = {name: one.regret for name, one in by_predictor.items()}
     figures = {
         "errors": errors_figure(list(SOURCES), truth.targets, truth.means, one_seed=ONE_SEED),
         "regrets": regrets_figure(regret, judgment, random_regret(truth.means), len(SOURCES)),
@@ -296,16 +296,16 @@ def _print_errors(truth: Truth, constant: int) -> None:
         ]
         for source, errors, controls in zip(SOURCES, truth.means, truth.controls, strict=True)
     ]
-    known = ~np.isnan(truth.raw)
+    has_error = ~np.isnan(truth.raw)
     cells = [f"{error:.1f}" if error == error else "-" for error in truth.raw]
-    rows.append(["neighbors of raw values", *cells, f"{np.nanmean(truth.raw):.1f}" if known.any() else "-"])
+    rows.append(["neighbors of raw values", *cells, f"{np.nanmean(truth.raw):.1f}" if has_error.any() else "-"])
     print_table(["source", *truth.targets, "mean"], rows, "test error in %, in parentheses with random weights")
     for name, errors in (
         ("the best source", truth.means.min(axis=0)),
         (list(SOURCES)[constant], truth.means[constant]),
     ):
-        lower = int((errors[known] < truth.raw[known]).sum())
-        print(f"{name} has a lower error than neighbors of raw values on {lower} of {known.sum()} targets")
+        lower = int((errors[has_error] < truth.raw[has_error]).sum())
+        print(f"{name} has a lower error than neighbors of raw values on {lower} of {has_error.sum()} targets")
 
 
 def _print_components(truth: Truth) -> None:
@@ -325,11 +325,11 @@ def _print_components(truth: Truth) -> None:
     )
 
 
-def _print_agreements(found: Mapping[str, Agreement], errors: np.ndarray, title: str) -> None:
+def _print_agreements(by_predictor: Mapping[str, Agreement], errors: np.ndarray, title: str) -> None:
     """Print regret, tau, and the difference of the regret to the constant answer, with intervals."""
     rows = []
-    for name in sorted(found, key=lambda name: found[name].regret.mean):
-        one = found[name]
+    for name in sorted(by_predictor, key=lambda name: by_predictor[name].regret.mean):
+        one = by_predictor[name]
         beside = ["", "", "", ""]
         if name != CONSTANT:
             beside = [_text(one.here), f"{one.corrected:.3f}", _text(one.difference, 0), _text(one.tau_gain, 2)]
@@ -372,12 +372,12 @@ def _print_judgment(judgment: Judgment) -> None:
 
 def _print_regrets(named: Mapping[str, np.ndarray], errors: np.ndarray, title: str) -> None:
     every = np.arange(errors.shape[0]), np.arange(errors.shape[1])
-    known = ~np.isnan(errors).any(axis=0)
-    if not known.all():
-        title += f" (of {known.sum()} targets)"
-    found = {name: float(regrets(scores, errors, *every)[known].mean()) for name, scores in named.items()}
-    ordered = sorted(found, key=lambda name: found[name])
-    print(f"{title}, regrets: {', '.join(f'{name} {found[name]:.1f}' for name in ordered)}")
+    is_complete = ~np.isnan(errors).any(axis=0)
+    if not is_complete.all():
+        title += f" (of {is_complete.sum()} targets)"
+    mean_regrets = {name: float(regrets(scores, errors, *every)[is_complete].mean()) for name, scores in named.items()}
+    ordered = sorted(mean_regrets, key=lambda name: mean_regrets[name])
+    print(f"{title}, regrets: {', '.join(f'{name} {mean_regrets[name]:.1f}' for name in ordered)}")
 
 
 def _print_left_out(named: Mapping[str, np.ndarray], errors: np.ndarray) -> None:

@@ -34,9 +34,9 @@ def work(job: Job, log: ResultLog) -> dict:
 
 def errors_record(job: Job) -> dict:
     """Return the errors of a fine-tuning after some epochs, and the numbers of samples."""
-    found = measure_errors(job)
-    errors = {str(epoch): error for epoch, error in found.errors.items()}
-    return {"errors": errors, "samples": {"train": found.trained, "test": found.judged}}
+    measured = measure_errors(job)
+    errors = {str(epoch): error for epoch, error in measured.errors.items()}
+    return {"errors": errors, "samples": {"train": measured.trained, "test": measured.judged}}
 
 
 def _scores(job: Job) -> dict:

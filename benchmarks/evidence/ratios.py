@@ -76,11 +76,11 @@ def interaction_ratios(frame: pandas.DataFrame, method: str, others: list[str]) 
     """
     table = frame.pivot_table(index=["target", "source"], columns="method", values="log_error")
     first, second = (source for source in SOURCES if source in set(frame.source))
-    found = {}
+    ratios = {}
     for other in others:
         differences = (table[method] - table[other]).unstack("source")
-        found[other] = ratio_of((differences[first] - differences[second]).dropna())
-    return found
+        ratios[other] = ratio_of((differences[first] - differences[second]).dropna())
+    return ratios
 
 
 def interaction_p_value(frame: pandas.DataFrame) -> float:

@@ -84,8 +84,8 @@ def _rho(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _relation_row(name: str, scores: np.ndarray, errors: np.ndarray, resamples: int) -> list[str]:
-    found = relation(scores, errors, resamples=resamples)
-    cells = [f"{one.mean:+.2f} [{one.low:+.2f}, {one.high:+.2f}]" for one in found.values()]
+    measured = relation(scores, errors, resamples=resamples)
+    cells = [f"{one.mean:+.2f} [{one.low:+.2f}, {one.high:+.2f}]" for one in measured.values()]
     return [name, f"{(~np.isnan(scores)).sum()} of {scores.size}", *cells]
 
 

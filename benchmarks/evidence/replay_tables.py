@@ -88,9 +88,9 @@ def new_source_table(table: Table) -> PrintedTable:
 
 def more_pilots_table(table: Table) -> PrintedTable:
     """Return what three rates of the first few sources change after short pilots of all of them."""
-    found = after_more_pilots(table, SHORT, BEST_PILOT, (0, *MORE))
-    rows = [[str(count), _regret(one.regrets, found[0].regrets)] for count, one in found.items() if count]
-    heads = ["sources at three rates", f"regret (minus {found[0].regrets.mean():.1f} after 3 epochs of all sources)"]
+    replays = after_more_pilots(table, SHORT, BEST_PILOT, (0, *MORE))
+    rows = [[str(count), _regret(one.regrets, replays[0].regrets)] for count, one in replays.items() if count]
+    heads = ["sources at three rates", f"regret (minus {replays[0].regrets.mean():.1f} after 3 epochs of all sources)"]
     return PrintedTable("Three rates of the first sources by history and a pilot of 3 epochs", heads, rows)
 
 
@@ -99,8 +99,8 @@ def short_history_table(table: Table) -> PrintedTable:
     rows = []
     pilot = choices(table)[BEST_PILOT].regrets
     for length in LENGTHS:
-        found = short_history_regrets(table, length, (SHORT, BEST_PILOT))
-        constant, short, rates = (found[name] for name in (CONSTANT, *map(HISTORY.format, (SHORT, BEST_PILOT))))
+        mean_regrets = short_history_regrets(table, length, (SHORT, BEST_PILOT))
+        constant, short, rates = (mean_regrets[name] for name in (CONSTANT, *map(HISTORY.format, (SHORT, BEST_PILOT))))
         difference = _difference(target_interval(rates - pilot))
         cells = f"{constant.mean():.1f}", _regret(short, constant), _regret(rates, constant), difference
         rows.append([str(length), *cells])

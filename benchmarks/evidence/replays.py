@@ -55,17 +55,17 @@ def new_source_regrets(table: Table, pool: Sequence[int], new: Sequence[int]) ->
         new: Numbers of the sources without history, in the pool or not.
     """
     variables, part = Variables.of(table), table.of(np.array(pool))
-    known = [number for number in range(len(table.models)) if number not in new]
-    rows = [known.index(number) if number in known else None for number in pool]
+    earlier_models = [number for number in range(len(table.models)) if number not in new]
+    rows = [earlier_models.index(number) if number in earlier_models else None for number in pool]
     targets = range(len(table.targets))
-    models = [variables.without([target], known) for target in targets]
-    found = {}
+    models = [variables.without([target], earlier_models) for target in targets]
+    by_pool = {}
     for stage, names in table.stages.items():
         observed = variables.observed(names)
         forecasts = [variables.forecast(model, target, observed, pool, rows) for target, model in enumerate(models)]
-        found[stage] = 100 * regrets(-part.pilots[stage], part.errors, np.arange(len(pool)), np.array(targets))
-        found[HISTORY.format(stage)] = judge_forecasts(part.errors, forecasts).regrets
-    return found
+        by_pool[stage] = 100 * regrets(-part.pilots[stage], part.errors, np.arange(len(pool)), np.array(targets))
+        by_pool[HISTORY.format(stage)] = judge_forecasts(part.errors, forecasts).regrets
+    return by_pool
 
 
 # More pilots, and fewer targets
@@ -104,18 +104,18 @@ def short_history_regrets(table: Table, length: int, stages: Sequence[str], seed
     n_models, n_targets = table.errors.shape
     rng = np.random.default_rng(seed)
     ways = {HISTORY.format(stage): variables.observed(table.stages[stage]) for stage in stages}
-    found: dict[str, list[float]] = {name: [] for name in (CONSTANT, *ways)}
+    by_way: dict[str, list[float]] = {name: [] for name in (CONSTANT, *ways)}
     for target in range(n_targets):
         others = np.delete(np.arange(n_targets), target)
         drawn = [rng.choice(others, length, replace=False) for _ in range(DRAWS if length < len(others) else 1)]
         models = [variables.fitted(history) for history in drawn]
         errors = np.repeat(table.errors[:, [target]], len(drawn), axis=1)
         means = np.stack([table.errors[:, history].mean(axis=1) for history in drawn], axis=1)
-        found[CONSTANT].append(100 * regrets(-means, errors, np.arange(n_models), np.arange(len(drawn))).mean())
+        by_way[CONSTANT].append(100 * regrets(-means, errors, np.arange(n_models), np.arange(len(drawn))).mean())
         for name, observed in ways.items():
             forecasts = [variables.forecast(model, target, observed) for model in models]
-            found[name].append(judge_forecasts(errors, forecasts).regrets.mean())
-    return {name: np.array(values) for name, values in found.items()}
+            by_way[name].append(judge_forecasts(errors, forecasts).regrets.mean())
+    return {name: np.array(values) for name, values in by_way.items()}
 
 
 # Calibration
@@ -158,15 +158,15 @@ def calibrations(table: Table) -> dict[str, Calibration]:
     """
     variables, n_targets = Variables.of(table), len(table.targets)
     pairs = {pair: variables.without(sorted(set(pair))) for pair in combinations_with_replacement(range(n_targets), 2)}
-    found = {}
+    by_stage = {}
     for name, known in history_stages(table).items():
         observed = variables.observed(known)
         forecasts = {}
         for (one, other), model in pairs.items():
             forecasts[one, other] = variables.forecast(model, one, observed)
             forecasts[other, one] = variables.forecast(model, other, observed)
-        found[name] = _calibration(variables, table.errors, forecasts)
-    return found
+        by_stage[name] = _calibration(variables, table.errors, forecasts)
+    return by_stage
 
 
 def _calibration(

@@ -89,17 +89,17 @@ def choices(table: Table) -> dict[str, Choice]:
     ways = {RANDOM: np.zeros_like(errors), CONSTANT: _constant(errors)}
     ways |= {name: np.asarray(score) for name, score in table.scores.items()}
     ways |= {name: -np.asarray(pilot) for name, pilot in table.pilots.items()}
-    found = {name: judge_scores(scores, errors) for name, scores in ways.items()}
-    found[RANDOM] = replace(found[RANDOM], right=1 / len(errors))
+    by_choice = {name: judge_scores(scores, errors) for name, scores in ways.items()}
+    by_choice[RANDOM] = replace(by_choice[RANDOM], right=1 / len(errors))
     if table.portfolio:
         members = _portfolios(errors, table.portfolio)
         for name, pilot in table.pilots.items():
-            known = np.where(members, pilot, np.nan)
-            found[PORTFOLIO.format(name, table.portfolio)] = judge_scores(-known, errors)
-            found[HISTORY.format(PORTFOLIO.format(name, table.portfolio))] = _by_history(table, [name], members)
+            pilot_of_members = np.where(members, pilot, np.nan)
+            by_choice[PORTFOLIO.format(name, table.portfolio)] = judge_scores(-pilot_of_members, errors)
+            by_choice[HISTORY.format(PORTFOLIO.format(name, table.portfolio))] = _by_history(table, [name], members)
     variables, stages = Variables.of(table), history_stages(table)
     by_target = [_forecasts(variables, target, stages) for target in range(errors.shape[1])]
-    return {**found, **{name: judge_forecasts(errors, [one[name] for one in by_target]) for name in stages}}
+    return {**by_choice, **{name: judge_forecasts(errors, [one[name] for one in by_target]) for name in stages}}
 
 
 def history_stages(table: Table) -> dict[str, Sequence[str]]:
@@ -117,11 +117,11 @@ def judge_scores(scores: np.ndarray, errors: np.ndarray) -> Choice:
     """Return what an order chooses among the models that have an error on the target."""
     filled = np.where(np.isfinite(errors), errors, np.inf)
     usable = np.where(np.isfinite(errors), scores, np.nan)
-    found = np.zeros(errors.shape[1])
+    regret_of = np.zeros(errors.shape[1])
     for target, has in enumerate(np.isfinite(errors).T):
         one = [target]
-        found[target] = regrets(usable[has][:, one], filled[has][:, one], np.arange(has.sum()), np.array([0]))[0]
-    return Choice(100 * found, float((found == 0).mean()))
+        regret_of[target] = regrets(usable[has][:, one], filled[has][:, one], np.arange(has.sum()), np.array([0]))[0]
+    return Choice(100 * regret_of, float((regret_of == 0).mean()))
 
 
 def _constant(errors: np.ndarray) -> np.ndarray:

@@ -113,18 +113,18 @@ def _learning_curve_table(sums: dict[tuple[str, str, int], list[float]], pilots:
     for _, learner in pilots:
         counts[learner] += 1
     learners = sorted(one for one, number in counts.items() if number >= FEWEST_SETS * max(counts.values()))
-    errors, known, targets = [], [], []
+    errors, pilot_errors, targets = [], [], []
     for target in sorted(sizes, key=int):
         complete = [size for size, of_size in sizes[target].items() if of_size.issuperset(learners)]
         if not complete or max(complete) < 2 * PILOT_SIZE or any((target, one) not in pilots for one in learners):
             continue
         cells = [sums[(target, one, max(complete))] for one in learners]
         errors.append([total / number for total, number in cells])
-        known.append([pilots[(target, one)] for one in learners])
+        pilot_errors.append([pilots[(target, one)] for one in learners])
         targets.append(target)
     pilot = f"pilot of {PILOT_SIZE} samples"
     stages = {pilot: [pilot]}
-    return Table("LCDB 0.1.0", learners, targets, np.array(errors).T, {pilot: np.array(known).T}, stages=stages)
+    return Table("LCDB 0.1.0", learners, targets, np.array(errors).T, {pilot: np.array(pilot_errors).T}, stages=stages)
 
 
 def read_csv(path: Path) -> Table:

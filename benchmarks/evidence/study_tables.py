@@ -94,8 +94,8 @@ def report(log: ResultLog, raw: Mapping[str, float], tuned: pandas.Series) -> No
             _print_beside_finetune(runs, f"error of each method over that of finetune, {' and '.join(sources)}")
     _print_interaction(frame, "mona", "each method at the rate that the development targets chose")
     for name in (*TWO_STAGES, *HELD):
-        found = ratios_to_tuned(frame, name, tuned)
-        text = ", ".join(f"{source} {ratio.text}" for source, ratio in found.items())
+        ratios = ratios_to_tuned(frame, name, tuned)
+        text = ", ".join(f"{source} {ratio.text}" for source, ratio in ratios.items())
         print(f"{name} over the fine-tuning of the ranking benchmark, whose rate is chosen on each target: {text}")
     if len(frame) < n_jobs:
         print("The verdict on the falsifiers needs all jobs.")
@@ -171,8 +171,8 @@ def concluding_sources(log: ResultLog) -> tuple[str, ...]:
 
 
 def _probes_before(log: ResultLog) -> dict[str, float]:
-    found = {source: log.get(Job("study", source, UNTOUCHED, "")) for source in SOURCES}
-    return {source: record["probe"]["0"] for source, record in found.items() if record}
+    results = {source: log.get(Job("study", source, UNTOUCHED, "")) for source in SOURCES}
+    return {source: record["probe"]["0"] for source, record in results.items() if record}
 
 
 def _relative_rise(log: ResultLog) -> float:
@@ -181,8 +181,8 @@ def _relative_rise(log: ResultLog) -> float:
     start = _probes_before(log).get(MAYBE_SPARED)
     if rate is None or start is None:
         return np.nan
-    found = [log.get(Job("rate", MAYBE_SPARED, "finetune", target, 0, rate)) for target in DEVELOPMENT]
-    after = [record["probe"][str(READ[-1])] for record in found if record]
+    results = [log.get(Job("rate", MAYBE_SPARED, "finetune", target, 0, rate)) for target in DEVELOPMENT]
+    after = [record["probe"][str(READ[-1])] for record in results if record]
     return float(np.mean(np.array(after, float)) / start - 1)
 
 
@@ -212,14 +212,14 @@ def read_runs(log: ResultLog, added: Collection[str] = ()) -> pandas.DataFrame:
             part, rate = _part_and_rate(log, source, method, added)
             for target in TARGETS:
                 for seed in range(SEEDS):
-                    found = None if rate is None else log.get(Job(part, source, method, target, seed, rate))
-                    if found is None:
+                    result = None if rate is None else log.get(Job(part, source, method, target, seed, rate))
+                    if result is None:
                         continue
                     row = {"source": source, "method": method, "target": target, "seed": seed}
-                    row |= {f"error_{epoch}": found["errors"][str(epoch)] for epoch in READ}
-                    row |= {f"probe_{epoch}": found["probe"][str(epoch)] for epoch in READ}
-                    row[OWN_STATISTICS] = found["probe_own_statistics"][str(READ[-1])]
-                    row["log_error"] = _log_error(found)
+                    row |= {f"error_{epoch}": result["errors"][str(epoch)] for epoch in READ}
+                    row |= {f"probe_{epoch}": result["probe"][str(epoch)] for epoch in READ}
+                    row[OWN_STATISTICS] = result["probe_own_statistics"][str(READ[-1])]
+                    row["log_error"] = _log_error(result)
                     rows.append(row)
     return pandas.DataFrame(rows)
 
@@ -238,8 +238,8 @@ def n_added(log: ResultLog) -> int:
 def edge_rates(log: ResultLog) -> tuple[int, int]:
     """Return how many rates of sources and methods are the lowest or the highest of the grid, and their number."""
     rates = [chosen_rate(log, source, method) for source in SOURCES for method in METHODS]
-    known = [rate for rate in rates if rate is not None]
-    return sum(rate in (min(RATES), max(RATES)) for rate in known), len(known)
+    chosen_rates = [rate for rate in rates if rate is not None]
+    return sum(rate in (min(RATES), max(RATES)) for rate in chosen_rates), len(chosen_rates)
 
 
 def tuned_errors(log: ResultLog) -> pandas.Series:
@@ -250,15 +250,15 @@ def tuned_errors(log: ResultLog) -> pandas.Series:
     Args:
         log: Results of the ranking benchmark.
     """
-    found = {}
+    ratios = {}
     for source in SOURCES:
         for target in TARGETS:
             rate = ranking_jobs.chosen_rate(log, source, target)
             seeds = range(ranking_jobs.n_seeds(source)) if rate is not None else ()
             records = [log.get(ranking_jobs.Job("all", source, target, seed, rate)) for seed in seeds]
             if records and all(records):
-                found[source, target] = float(np.mean([_log_error(record) for record in records if record]))
-    return pandas.Series(found, pandas.MultiIndex.from_tuples(list(found), names=["source", "target"]), dtype=float)
+                ratios[source, target] = float(np.mean([_log_error(record) for record in records if record]))
+    return pandas.Series(ratios, pandas.MultiIndex.from_tuples(list(ratios), names=["source", "target"]), dtype=float)
 
 
 def ratios_to_tuned(frame: pandas.DataFrame, method: str, tuned: pandas.Series) -> dict[str, Ratio]:
@@ -271,8 +271,8 @@ def ratios_to_tuned(frame: pandas.DataFrame, method: str, tuned: pandas.Series) 
     """
     means = frame[frame.method == method].groupby(["source", "target"]).log_error.mean()
     differences = (means - tuned).dropna().unstack("source")
-    found = {source: ratio_of(differences[source].dropna()) for source in SOURCES if source in differences}
-    return {**found, "both": ratio_of(differences.dropna().mean(axis=1))} if found else {}
+    ratios = {source: ratio_of(differences[source].dropna()) for source in SOURCES if source in differences}
+    return {**ratios, "both": ratio_of(differences.dropna().mean(axis=1))} if ratios else {}
 
 
 def _print_means(
@@ -293,16 +293,16 @@ def _print_means(
 
 def _print_ratios(frame: pandas.DataFrame, method: str, title: str) -> None:
     others = [name for name in METHODS if name in set(frame.method) and name != method]
-    found, mixed = error_ratios(frame, method, others), mixed_model_ratios(frame, method)
-    p_values = holm([one.p_value for one in found.values()])
+    ratios, mixed = error_ratios(frame, method, others), mixed_model_ratios(frame, method)
+    p_values = holm([one.p_value for one in ratios.values()])
     n_targets = frame.target.nunique()
     rows = [
         [
             other,
-            found[other].text,
+            ratios[other].text,
             f"{p_value:.3f}",
             mixed[other].text,
-            f"{detectable_ratio(found[other], n_targets):.2f}",
+            f"{detectable_ratio(ratios[other], n_targets):.2f}",
         ]
         for other, p_value in zip(others, p_values, strict=True)
     ]
@@ -315,11 +315,11 @@ def _print_interaction(frame: pandas.DataFrame, method: str, title: str) -> None
     if frame.source.nunique() < 2:
         return
     others = [name for name in METHODS if name in set(frame.method) and name != method]
-    found = interaction_ratios(frame, method, others)
+    interactions = interaction_ratios(frame, method, others)
     mixed, by_source = mixed_model_of_sources(frame, method)
-    p_values = holm([one.p_value for one in found.values()])
+    p_values = holm([one.p_value for one in interactions.values()])
     rows = [
-        [name, found[name].text, f"{found[name].p_value:.3f}", f"{p_value:.3f}", mixed[name].text]
+        [name, interactions[name].text, f"{interactions[name].p_value:.3f}", f"{p_value:.3f}", mixed[name].text]
         + [ratios[name].text for ratios in by_source.values()]
         for name, p_value in zip(others, p_values, strict=True)
     ]
@@ -330,15 +330,15 @@ def _print_interaction(frame: pandas.DataFrame, method: str, title: str) -> None
 
 def ratios_beside_finetune(frame: pandas.DataFrame) -> dict[str, Ratio]:
     """Return the ratio of the error of each method that uses the source to that of `finetune`."""
-    found = set(frame.method)
-    others = [name for name in METHODS if name in found and name not in ("finetune", "scratch")]
+    methods = set(frame.method)
+    others = [name for name in METHODS if name in methods and name not in ("finetune", "scratch")]
     return {name: error_ratios(frame, name, ["finetune"])["finetune"] for name in others}
 
 
 def _print_beside_finetune(frame: pandas.DataFrame, title: str) -> None:
-    found = ratios_beside_finetune(frame)
-    p_values = holm([one.p_value for one in found.values()])
-    rows = [[name, one.text, f"{p_value:.3f}"] for (name, one), p_value in zip(found.items(), p_values, strict=True)]
+    ratios = ratios_beside_finetune(frame)
+    p_values = holm([one.p_value for one in ratios.values()])
+    rows = [[name, one.text, f"{p_value:.3f}"] for (name, one), p_value in zip(ratios.items(), p_values, strict=True)]
     print_table(["method", "ratio [95 %]", "p (Holm)"], rows, title)
 
 

@@ -79,9 +79,9 @@ def _train(job: Job, source: Source) -> dict:
     except NotFiniteError:
         errors = {str(epoch): errors.get(str(epoch), FAILED) for epoch in epochs}
     samples = {"train": len(data.train), "test": len(data.test)}
-    found = {"probe": probes, "probe_own_statistics": restored_probes}
+    by_probe = {"probe": probes, "probe_own_statistics": restored_probes}
     by_epoch = {
-        name: {str(epoch): _finite(values.get(str(epoch))) for epoch in epochs} for name, values in found.items()
+        name: {str(epoch): _finite(values.get(str(epoch))) for epoch in epochs} for name, values in by_probe.items()
     }
     return {"errors": errors, **by_epoch, "samples": samples}
 

@@ -54,20 +54,20 @@ def edge_answer(log: ResultLog) -> PrintedTable:
     """
     middle = (len(RATES) - 1) / 2
     rules: dict[str, Callable[[int], float]] = {
-        "the rate nearest to the middle, as planned": lambda place: abs(place - middle),
-        "the lowest rate": lambda place: place,
-        "the highest rate": lambda place: -place,
+        "the rate nearest to the middle, as planned": lambda index: abs(index - middle),
+        "the lowest rate": lambda index: index,
+        "the highest rate": lambda index: -index,
     }
     every = list(itertools.product(SOURCES, METHODS, method_targets()))
     rows = []
     for name, distance in rules.items():
-        places = []
+        indices = []
         for source, method, target in every:
             halves = [log.get(Job(HALF, source, method, target, 0, rate)) for rate in RATES]
             errors = [np.inf if half is None else float(half["error"]) for half in halves]
-            places.append(min(range(len(RATES)), key=lambda place: (errors[place], distance(place))))
-        at_edge = [place in (0, len(RATES) - 1) for place in places]
-        counts = [sum(at_edge), places.count(0), places.count(len(RATES) - 1)]
+            indices.append(min(range(len(RATES)), key=lambda index: (errors[index], distance(index))))
+        at_edge = [index in (0, len(RATES) - 1) for index in indices]
+        counts = [sum(at_edge), indices.count(0), indices.count(len(RATES) - 1)]
         counts += [sum(edge for edge, one in zip(at_edge, every, strict=True) if one[0] == each) for each in SOURCES]
         rows.append([name, f"{np.mean(at_edge):.0%}", *map(str, counts)])
     heads = ["of equal errors counts", "share at an edge", "number", f"rate {RATES[0]:g}", f"rate {RATES[-1]:g}"]

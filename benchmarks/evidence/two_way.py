@@ -45,11 +45,11 @@ def regrets(scores: np.ndarray, errors: np.ndarray, sources: np.ndarray, targets
     Returns:
         Regrets (t,); where no source has a score, that of a random choice.
     """
-    found = errors[np.ix_(sources, targets)]
+    resampled = errors[np.ix_(sources, targets)]
     values = scores[np.ix_(sources, targets)]
     values = np.where(np.isnan(values), -np.inf, values)
     chosen = values == values.max(axis=0)
-    result: np.ndarray = (found * chosen).sum(axis=0) / chosen.sum(axis=0) - found.min(axis=0)
+    result: np.ndarray = (resampled * chosen).sum(axis=0) / chosen.sum(axis=0) - resampled.min(axis=0)
     return result
 
 

@@ -42,12 +42,12 @@ def machine_of(results: Mapping[str, Any]) -> str:
 
 def references(history: Sequence[Mapping[str, Any]], machine: str) -> dict[str, float]:
     """Return the median of the last ratios of each figure on this kind of machine."""
-    found: dict[str, list[float]] = {}
+    seconds_by_case: dict[str, list[float]] = {}
     for record in history:
         if record["machine"] == machine:
             for name, ratio in record["ratios"].items():
-                found.setdefault(name, []).append(ratio)
-    return {name: median(values[-REMEMBERED:]) for name, values in found.items()}
+                seconds_by_case.setdefault(name, []).append(ratio)
+    return {name: median(values[-REMEMBERED:]) for name, values in seconds_by_case.items()}
 
 
 def slower(measured: Mapping[str, float], expected: Mapping[str, float]) -> list[str]:

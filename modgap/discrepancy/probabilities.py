@@ -57,18 +57,18 @@ class Probabilities:
         """Probabilities (N, C), or no rows if they are not kept, largest logits (N,) and sums of exponentials (N,)."""
         largest = np.empty(len(self))
         sums = np.empty(len(self))
-        kept = np.empty((len(self) if self.is_kept else 0, self.n_source_classes))
+        probabilities = np.empty((len(self) if self.is_kept else 0, self.n_source_classes))
 
         def work(queue: Iterator[slice]) -> None:
             powers = new_powers(self.n_source_classes)
             for block in queue:
                 size = block.stop - block.start
-                out = kept[block] if self.is_kept else np.empty((size, self.n_source_classes))
+                out = probabilities[block] if self.is_kept else np.empty((size, self.n_source_classes))
                 inverse = 1 / self.temperature
                 fill_probabilities(self._logits_of(block), inverse, out, largest[block], sums[block], *powers)
 
         share_pass(self.logits, self._blocks(), self.threads, work)
-        return kept, largest, sums
+        return probabilities, largest, sums
 
     def _blocks(self, n_bytes: int = BLOCK_BYTES) -> list[slice]:
         size = max(1, n_bytes // (8 * self.n_source_classes))
@@ -110,9 +110,9 @@ class Probabilities:
             samples: Numbers of the samples, shape (M,).
             source_classes: Source class for each of them, shape (M,).
         """
-        kept, largest, sums = self._softmax
+        probabilities, largest, sums = self._softmax
         if self.is_kept:
-            return np.asarray(kept[samples, source_classes])
+            return np.asarray(probabilities[samples, source_classes])
         exponents = self._gather(samples, source_classes) - largest[samples]
         out = np.empty(len(samples))
         exponentials(exponents * (1 / self.temperature), out, *new_powers(len(samples)))

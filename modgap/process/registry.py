@@ -53,9 +53,9 @@ class Registry(Generic[Entry]):
 
     @functools.cached_property
     def _all(self) -> dict[str, Entry]:
-        found = {**self.built_in, **dict(usable_plugins(self._entries, self._noun, self._check))}
-        ordered = [name for name in self._order if name in found]
-        return {name: found[name] for name in (*ordered, *sorted(found.keys() - set(ordered)))}
+        plugins = {**self.built_in, **dict(usable_plugins(self._entries, self._noun, self._check))}
+        ordered = [name for name in self._order if name in plugins]
+        return {name: plugins[name] for name in (*ordered, *sorted(plugins.keys() - set(ordered)))}
 
     def _check(self, name: str, plugin: object) -> Entry:
         return check_plugin(name, plugin, self._load()[0])

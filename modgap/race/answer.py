@@ -173,9 +173,9 @@ def _beats_chance(race: Race) -> bool:
     if race.chosen.winner.error >= race.chance.loss or result["test"] >= race.chance.test:
         return False
     p_value = result.get("chance_p")
-    if p_value is None and (found := difference_of(errors_of_run(run), race.chance.errors, result["unit"])):
+    if p_value is None and (difference := difference_of(errors_of_run(run), race.chance.errors, result["unit"])):
         # Another constant may have a lower error, so a difference from this one is necessary, and not sufficient.
-        p_value = found.p_value
+        p_value = difference.p_value
     if p_value is not None:
         return bool(p_value <= SIGNIFICANCE_LEVEL)
     interval = known_interval(result["interval"])

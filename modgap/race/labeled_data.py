@@ -92,7 +92,7 @@ def describe_labeled(request: "RaceRequest", losses: Sequence[np.ndarray]) -> La
     name, loss = metric.name.removesuffix(f" {metric.unit}"), LOSSES[data.output.task]
     every = [*losses, chance_losses(labeled)]
     measure, unit = ("error" if name == loss else loss if data.output.task == "classification" else "loss"), ""
-    errors = [float(known.mean()) if len(known := one[np.isfinite(one)]) else float("nan") for one in every]
+    errors = [float(finite.mean()) if len(finite := one[np.isfinite(one)]) else float("nan") for one in every]
     if data.output.task == "classification":
         errors, unit = [100 * error for error in errors], PERCENT
     elif _tells_metric(labeled, name):
@@ -132,12 +132,12 @@ def _tells_metric(labeled: Labeled, name: str) -> bool:
 
 def _metric_of_losses(labeled: Labeled, losses: np.ndarray) -> float:
     """Return the metric of outputs that have these losses: they differ from y by their roots at each position."""
-    known = np.isfinite(losses)
-    if not known.any():
+    is_finite = np.isfinite(losses)
+    if not is_finite.any():
         return float("nan")
-    data, y = labeled.data, labeled.truth.y[known].astype(np.float64)
+    data, y = labeled.data, labeled.truth.y[is_finite].astype(np.float64)
     metric = task_metric(data.target.manifest, data.output, data.scale)
-    metric.update(y + np.sqrt(losses[known]).reshape(-1, *(1 for _ in y.shape[1:])), y)
+    metric.update(y + np.sqrt(losses[is_finite]).reshape(-1, *(1 for _ in y.shape[1:])), y)
     return metric.compute()
 
 
@@ -153,8 +153,8 @@ def _count_copies(samples: Samples, labeled: np.ndarray, test: np.ndarray) -> in
         for row, key in keys.items()
         if key in shared
     }
-    known = {digests.get(int(row)) for row in labeled}
-    return sum(int(row) in digests and digests[int(row)] in known for row in test)
+    labeled_digests = {digests.get(int(row)) for row in labeled}
+    return sum(int(row) in digests and digests[int(row)] in labeled_digests for row in test)
 
 
 def _key(sample: Any) -> bytes | tuple[int, ...]:

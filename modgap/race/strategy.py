@@ -292,9 +292,9 @@ class Strategy:
             return FIT_SECONDS + n_labeled * self._of_sample(step.name, outcomes, self._probe_seconds)
         assert step.epochs is not None
         alike = (step.method, step.name)
-        known = [one for one in outcomes if (one.step.method, one.step.name) == alike and not one.reason]
-        if known:
-            return known[-1].seconds * self._work(step) / self._work(known[-1].step)
+        earlier = [one for one in outcomes if (one.step.method, one.step.name) == alike and not one.reason]
+        if earlier:
+            return earlier[-1].seconds * self._work(step) / self._work(earlier[-1].step)
         n_trained, of_pass = n_labeled * (N_FOLDS - 1) / N_FOLDS, self._pass_seconds(step.name, outcomes)
         stages = 2 if step.method == "emb" else 1
         return step.folds * n_trained * of_pass * (TRAINING_COST * stages * step.epochs + 1)
@@ -308,10 +308,10 @@ class Strategy:
             n_test: Number of test samples.
         """
         final, n_labeled = replace(step, folds=1, labeled=None), self.n_labeled
-        known = [one for one in outcomes if one.step.model == step.model and not one.reason]
-        if not known:
+        earlier = [one for one in outcomes if one.step.model == step.model and not one.reason]
+        if not earlier:
             return self.expected_seconds(final, outcomes)
-        latest = known[-1]
+        latest = earlier[-1]
         if step.kind == LINEAR_PROBE:
             # The features of all samples are computed, and those of the test samples too.
             return FIT_SECONDS + latest.seconds * (n_labeled + n_test) / self._n_used(latest.step)
@@ -338,9 +338,9 @@ class Strategy:
         """Return a time of a sample by the probe of a source or its control, or else the median of those of others."""
         family = {pretrained_name(name), control_name(name)}
         probes = [one for one in outcomes if one.step.kind == LINEAR_PROBE and not one.reason]
-        known = {one.step.name: seconds for one in probes if (seconds := measure(one))}
-        of_family = [seconds for other, seconds in known.items() if other in family]
-        return max(of_family) if of_family else float(np.median(list(known.values()))) if known else UNKNOWN_PASS
+        by_name = {one.step.name: seconds for one in probes if (seconds := measure(one))}
+        of_family = [seconds for other, seconds in by_name.items() if other in family]
+        return max(of_family) if of_family else float(np.median(list(by_name.values()))) if by_name else UNKNOWN_PASS
 
 
 def _best(outcomes: Sequence[Outcome]) -> list[Outcome]:

@@ -125,8 +125,8 @@ def finalists_of(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """
     largest: dict[tuple[object, ...], Outcome] = {}
     for one in [one for one in outcomes if not one.reason]:
-        known = largest.get(one.step.model)
-        if known is None or _extent(one) >= _extent(known):
+        largest_so_far = largest.get(one.step.model)
+        if largest_so_far is None or _extent(one) >= _extent(largest_so_far):
             largest[one.step.model] = one
     finalists = []
     is_complete = any(one.step.labeled is None for one in largest.values())

@@ -267,10 +267,10 @@ def format_chance(chance: float) -> str:
 
 def _history(values: Values) -> str:
     """Return what the history is, and where it may tell less."""
-    known = "all" if values["known"] == values["sources"] else f"{values['known']} of"
+    with_error = "all" if values["known"] == values["sources"] else f"{values['known']} of"
     sentences = [
-        f"Errors of {known} {count(values['sources'], 'source')} on {count(values['targets'], 'earlier target')} are "
-        f"known.",
+        f"Errors of {with_error} {count(values['sources'], 'source')} on {count(values['targets'], 'earlier target')} "
+        f"are known.",
         *_constant_answer(values),
     ]
     if values["status"] == "too-short":
@@ -314,7 +314,7 @@ def _constant_answer(values: Values) -> list[str]:
 
 
 def _evidence(values: Values) -> str:
-    found = (
+    finding = (
         f"No score chose significantly better than always naming the same good source in modgap's benchmark "
         f"({values['sources']} sources, {values['targets']} targets). The chosen source was on average "
         f"{values['default_score']:.1f} points of error above the best by TransRate, {values['constant']:.1f} if it "
@@ -324,7 +324,7 @@ def _evidence(values: Values) -> str:
         f"TransRate told in {values['help_told']} % of the cases whether a source or its random-weights control is "
         f"better; always naming the source is right in {values['help_always']} %."
     )
-    return " ".join([*_constant_answer(values), found])
+    return " ".join([*_constant_answer(values), finding])
 
 
 CHECKS: CheckTexts = {

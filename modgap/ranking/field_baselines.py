@@ -64,10 +64,10 @@ def chosen_baselines(
     Raises:
         UsageError: If there is no such baseline.
     """
-    known = baseline_names()
-    named = known if which in CHOICES else [name.strip() for name in which.split(",")]
-    if wrong := next((name for name in named if name not in known), None):
-        raise unknown_name("baseline", wrong, [*CHOICES, *known])
+    available = baseline_names()
+    named = available if which in CHOICES else [name.strip() for name in which.split(",")]
+    if wrong := next((name for name in named if name not in available), None):
+        raise unknown_name("baseline", wrong, [*CHOICES, *available])
     if which == NONE:
         return []
     from modgap.baselines.baseline import QUICK_SECONDS, is_field, quick_baselines

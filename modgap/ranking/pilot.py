@@ -219,13 +219,13 @@ class _Pilots:
 
     def expected_seconds(self, index: int, epochs: int | None) -> float:
         """Return about how long the trainings of a source take: by its pass, and by how pilots compare with passes."""
-        known = [
+        times = [
             (result.seconds, _seconds_by_pass(self.extracted[row], self.plan, of_epochs))
             for of_epochs, by_row in self.results.items()
             for row, result in by_row.items()
             if row in self.extracted and result.seconds
         ]
-        measured, expected = (sum(column) for column in zip(*known, strict=True)) if known else (1.0, 1.0)
+        measured, expected = (sum(column) for column in zip(*times, strict=True)) if times else (1.0, 1.0)
         ratio = measured / expected if expected else 1.0
         return ratio * _seconds_by_pass(self.extracted[index], self.plan, epochs)
 
@@ -341,8 +341,8 @@ class _Pilots:
 
     def _setup(self) -> Setup:
         results = [one for by_row in self.results.values() for one in by_row.values()]
-        known = max((one.samples for one in self.extracted.values()), default=training.PILOT_SAMPLES)
-        labeled = max((one.labeled for one in results), default=0) or min(training.PILOT_SAMPLES, known)
+        most_samples = max((one.samples for one in self.extracted.values()), default=training.PILOT_SAMPLES)
+        labeled = max((one.labeled for one in results), default=0) or min(training.PILOT_SAMPLES, most_samples)
         return Setup(max(1, labeled), training.PILOT_EPOCHS, training.PILOT_RATES)
 
     def _first(self) -> int | None:

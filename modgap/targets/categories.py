@@ -69,21 +69,21 @@ def with_known_categories(frame: "DataFrame", columns: Sequence[str]) -> "DataFr
     import pandas
 
     by_name = {str(name): name for name in frame.columns}
-    known: dict[str, dict[str, str]] = {}
+    columns_of: dict[str, dict[str, str]] = {}
     for column in columns:
         parts = column.split("=")
         for n_parts in range(1, len(parts) if column not in by_name else 0):
             if (name := "=".join(parts[:n_parts])) in by_name:
-                known.setdefault(name, {})["=".join(parts[n_parts:])] = column
-    found = [frame]
-    for name, values in known.items():
+                columns_of.setdefault(name, {})["=".join(parts[n_parts:])] = column
+    frames = [frame]
+    for name, values in columns_of.items():
         column = frame[by_name[name]]
         unknown = sorted(set(_texts(column).dropna()) - set(values))
         if unknown:
             text = "The model knows no %s %s, so that these samples have none of its categories."
             log.warning(text, name, list_names(unknown))
-        found.append(_indicators(column, values))
-    return pandas.concat(found, axis=1)
+        frames.append(_indicators(column, values))
+    return pandas.concat(frames, axis=1)
 
 
 def written_columns(columns: Sequence[str]) -> list[str]:

@@ -370,8 +370,8 @@ def listed_splits(path: Path, names: Sequence[str] | None, size: int) -> np.ndar
             f"{path} has no split for {len(missing):,} of {size:,} samples, such as {missing[0]}. Expected a table "
             f"with the columns sample and split{in_order}."
         )
-    known = set(samples)
-    further = [name for name in split_of_sample if name not in known]
+    described = set(samples)
+    further = [name for name in split_of_sample if name not in described]
     if further and names is None:
         raise InputError(
             f"{path} has splits of {count(len(split_of_sample), 'sample')}, but there are {size:,}. Expected one split "

@@ -66,10 +66,10 @@ def _is_distinct(table: Table, rows: np.ndarray, labels: np.ndarray) -> np.ndarr
 def _limit_classes(rows: np.ndarray, labels: np.ndarray, selection: Selection) -> np.ndarray:
     """Return the rows of the classes that are large enough; of each at most the largest number, evenly spaced."""
     parts = [rows[labels[rows] == number] for number in np.unique(labels[rows])]
-    kept = [
+    limited = [
         part[np.arange(n) * len(part) // n]
         for part in parts
         if len(part) >= selection.min_per_class
         for n in [min(len(part), selection.max_per_class or len(part))]
     ]
-    return np.sort(np.concatenate(kept)) if kept else rows[:0]
+    return np.sort(np.concatenate(limited)) if limited else rows[:0]

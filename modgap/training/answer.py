@@ -44,7 +44,7 @@ def run_answer(record: Record, folder: str = FOLDER, options: Sequence[str] = ()
     fitted = record.get("fitted")
     method = record["method"] if record["source"] or not fitted else f"the baseline {fitted['name']}"
     question = f"How good is {method}{origin} on {visible_name(record['target'])}?"
-    facts = (
+    data_facts = (
         count(samples["train"], "training sample"),
         count(samples["test"], "test sample"),
         f"seed {record['seed']}",
@@ -53,7 +53,7 @@ def run_answer(record: Record, folder: str = FOLDER, options: Sequence[str] = ()
     if result is None:
         verdict = Verdict("How good is it?", "Not tested", INFO, "The training was interrupted before the test.")
         step = "Continue it with the same command and --resume."
-        return Answer(question, facts, "This run is not finished.", (verdict,), next_step=step)
+        return Answer(question, data_facts, "This run is not finished.", (verdict,), next_step=step)
     command: tuple[str, ...] = ("modgap", "distortion", "--source", record["source"], "--run", folder, *options)
     step = NEXT_STEP
     if fitted:
@@ -61,7 +61,7 @@ def run_answer(record: Record, folder: str = FOLDER, options: Sequence[str] = ()
         step = NEXT_STEP_OF_PROBE if fitted["sources"] else NEXT_STEP_OF_BASELINE
     return Answer(
         question=question,
-        facts=facts,
+        facts=data_facts,
         headline=_headline(result),
         verdicts=(*([] if fitted else [_against_scratch(record)]), _against_chance(record)),
         checks=tuple(_checks(record)),

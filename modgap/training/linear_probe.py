@@ -223,8 +223,8 @@ def _predictor(sources: ProbeSources) -> Predictor:
     def setting(ratios: Sequence[float], strength: float) -> str:
         if len(set(ratios)) == 1:
             return f"L2 strength {strength:g}"
-        each = [f"{ratio * strength:g} of {one.name}" for one, ratio in zip(sources, ratios, strict=True)]
-        return f"L2 strength {', '.join(each)}"
+        strengths = [f"{ratio * strength:g} of {one.name}" for one, ratio in zip(sources, ratios, strict=True)]
+        return f"L2 strength {', '.join(strengths)}"
 
     return Predictor(tuple(setting(ratios, strength) for ratios in compared for strength in STRENGTHS), fit)
 

@@ -264,11 +264,11 @@ def resolve_recipe(
                 f"{name}.decay_epochs={ends:g} is not after the warm-up of {stage.warmup_epochs:g} epochs. Give a "
                 f'later epoch, or less warm-up: `settings={{"{name}.warmup_epochs": 0}}`.'
             )
-    stage, given = recipe.stage2, record["stage2"]
-    if manifest.training is not None or "decay_epochs" in given or not stage.epochs:
+    stage, stated = recipe.stage2, record["stage2"]
+    if manifest.training is not None or "decay_epochs" in stated or not stage.epochs:
         return recipe
     # Where neither a benchmark nor the user ends the decay, it goes over stage 2, by default as a cosine.
-    schedule = {"decay": given.get("decay", "cosine"), "decay_epochs": float(stage.epochs)}
+    schedule = {"decay": stated.get("decay", "cosine"), "decay_epochs": float(stage.epochs)}
     return recipe.model_copy(update={"stage2": stage.model_copy(update=schedule)})
 
 
@@ -377,10 +377,10 @@ def benchmark_augmentation(manifest: Manifest) -> tuple[str | None, str]:
     stated = None if manifest.training is None else manifest.training.augmentation
     if stated is None:
         return None, ""
-    for words, name in AUGMENTATIONS.items():
-        if all(word in stated for word in words):
+    for phrases, name in AUGMENTATIONS.items():
+        if all(word in stated for word in phrases):
             parts = [part.strip() for part in stated.split(";")]
-            return name, "; ".join(part for part in parts if not any(word in part for word in words))
+            return name, "; ".join(part for part in parts if not any(word in part for word in phrases))
     return None, stated
 
 

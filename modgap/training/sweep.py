@@ -490,10 +490,10 @@ def _best(trials: Sequence[TrialRecord]) -> int | None:
     return min(errors, key=lambda n: errors[n]) if errors else None
 
 
-def _keep_weights_of(folder: Path, trials: Sequence[TrialRecord], kept: int | None) -> None:
+def _keep_weights_of(folder: Path, trials: Sequence[TrialRecord], number_to_keep: int | None) -> None:
     """Remove the weights of the ended trials but the one with this index; their records and logs stay."""
     for number, trial in enumerate(trials):
-        if number == kept or trial["state"] == "open":
+        if number == number_to_keep or trial["state"] == "open":
             continue
         path = folder / TRIALS / str(number + 1)
         shutil.rmtree(path / EPOCHS, ignore_errors=True)

@@ -217,15 +217,15 @@ def _stage_curves(stage: str, log: Log, result: Record | None) -> Table:
     rows, curves, last = [], [], max(len(lines) - 1, 1)
     for name in names:
         numbered = [(number, line.get(name)) for number, line in enumerate(lines)]
-        known = {x: float(y) for x, y in numbered if isinstance(y, int | float) and math.isfinite(y)}
-        if not known:
+        points = {x: float(y) for x, y in numbered if isinstance(y, int | float) and math.isfinite(y)}
+        if not points:
             continue
-        values = list(known.values())
+        values = list(points.values())
         low = min(values)
         span = (max(values) - low) or 1.0
         label = LABELS.get(name, visible_name(name.replace("_", " ")))
         rows.append((label, *(f"{value:.4g}" for value in (values[0], low, values[-1]))))
         dashed = (chosen - 1) / last if chosen else None
-        curves.append(Curve([x / last for x in known], [(value - low) / span for value in values], chosen=dashed))
+        curves.append(Curve([x / last for x in points], [(value - low) / span for value in values], chosen=dashed))
     title = titles.get(stage, "Learning curves of the predictor")
     return Table(("quantity", "first", "lowest", "last"), rows, title, note, curves=curves)

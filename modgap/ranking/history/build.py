@@ -86,10 +86,10 @@ class TrainingJob(CachedJob[TrainingErrors]):
         with hold_device(self.device) as device:
             return measure_errors(self.training, device)
 
-    def _encode(self, found: TrainingErrors) -> CacheEntry:
-        counts = {"trained": found.trained, "judged": found.judged, "seconds": found.seconds}
+    def _encode(self, errors: TrainingErrors) -> CacheEntry:
+        counts = {"trained": errors.trained, "judged": errors.judged, "seconds": errors.seconds}
         return CacheEntry(
-            {"errors": np.array([found.errors[epoch] for epoch in EPOCHS])}, counts | {"job": asdict(self.training)}
+            {"errors": np.array([errors.errors[epoch] for epoch in EPOCHS])}, counts | {"job": asdict(self.training)}
         )
 
     def _decode(self, entry: CacheEntry) -> TrainingErrors:
@@ -207,7 +207,7 @@ class BuildPlan:
 def plan_build(
     sources: Sequence[str],
     targets: Sequence[str] = (PACKAGED,),
-    known: History | None = None,
+    history: History | None = None,
     backend: Backend | None = None,
     device: str = "auto",
 ) -> BuildPlan:
@@ -216,7 +216,7 @@ def plan_build(
     Args:
         sources: Names of the sources, each perhaps with the size of its input, as in `vit-b@128px`.
         targets: Names of the targets; `@packaged` stands for those of the history that ships.
-        known: Errors that are known and not measured again. None for those that ship, and those of the user.
+        history: Errors that are known and not measured again. None for those that ship, and those of the user.
         backend: Backend that runs the jobs, on this machine. None for one process on each core.
         device: Device to train on.
 
@@ -225,7 +225,7 @@ def plan_build(
         InputError: If one of them cannot be opened, or a target has no classes.
     """
     backend = backend or Backend()
-    known = known_history() if known is None else known
+    history = known_history() if history is None else history
     opened, absent = _open_targets(targets)
     costs = _costs(list(opened))
     order = sorted(opened, key=lambda name: sum(costs[name][one.part] for one in trainings("", name, RATES[0])))
@@ -233,7 +233,7 @@ def plan_build(
     if not pairs:
         raise UsageError("No source was named. Run `modgap sources` for a list of them.")
     with writable_cache(on_this_machine=backend.is_on_this_machine):
-        left = [pair for pair in pairs if not _is_known(pair, known)]
+        left = [pair for pair in pairs if not _is_known(pair, history)]
         results: dict[Training, TrainingErrors] = {}
         for _ in range(2):  # The rate of some trainings comes from the errors of others.
             jobs = [TrainingJob(one, pair.identity, device) for pair in left for one in pair.missing(results)]
@@ -295,7 +295,7 @@ def _pairs(sources: Sequence[str], targets: Mapping[str, Target]) -> Iterator[Pa
             yield Pair(source, name, absolute, path, cache_key(weights) if weights else "", cache_key(content))
 
 
-def _is_known(pair: Pair, known: History) -> bool:
+def _is_known(pair: Pair, history: History) -> bool:
     """Return True if a history has all errors of a source on a target, and its weights are the same, if it tells."""
     source, size = split_input_size(pair.source)
     setup = Setup(LABELED, EPOCHS[-1], RATES, size)
@@ -303,7 +303,7 @@ def _is_known(pair: Pair, known: History) -> bool:
         (line.source, line.target, line.setup) == (source, pair.target, setup)
         and line.source_digest in ("", pair.source_digest)
         and set(VARIABLES) <= set(line.errors)
-        for line in known.lines
+        for line in history.lines
     )
 
 

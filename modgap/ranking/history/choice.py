@@ -223,8 +223,8 @@ def constant_answer(
     of_sources = {names[name]: errors[row] for row, name in enumerate(table.sources) if name in names}
 
     def best(candidates: Sequence[str], targets: np.ndarray) -> str:
-        known = {name: of_sources[name][targets] for name in candidates if name in of_sources}
-        means = {name: float(np.nanmean(one)) for name, one in known.items() if np.isfinite(one).any()}
+        errors_by_source = {name: of_sources[name][targets] for name in candidates if name in of_sources}
+        means = {name: float(np.nanmean(one)) for name, one in errors_by_source.items() if np.isfinite(one).any()}
         return min(means, key=lambda name: means[name], default="")
 
     everywhere = np.ones(errors.shape[1], dtype=bool)

@@ -164,12 +164,12 @@ def line_of_trainings(line: HistoryLine, results: Mapping[Training, TrainingErro
     if rate is not None:
         best, seconds = finished[rate], sum(half.seconds for half in finished.values())
         values[PILOT_OF_RATES] = best.last, best.judged, seconds
-    known = [name for name in VARIABLES if name in values]
+    measured = [name for name in VARIABLES if name in values]
     return replace(
         line,
         setup=Setup(LABELED, EPOCHS[-1], RATES, size),
-        errors={name: round(values[name][0] / 100, 6) for name in known},
-        held_out={name: values[name][1] for name in known},
+        errors={name: round(values[name][0] / 100, 6) for name in measured},
+        held_out={name: values[name][1] for name in measured},
         seconds={name: round(values[name][2], 2) for name in (*OBSERVED, CONTROL, TRAINED) if name in values},
     )
 

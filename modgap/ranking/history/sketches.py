@@ -65,7 +65,7 @@ def sketch_target(samples: Samples) -> TargetSketch:
     numbers: Sequence[int] = range(len(samples))
     if len(samples) > MOST_SAMPLES:
         numbers = np.linspace(0, len(samples) - 1, MOST_SAMPLES).astype(int).tolist()
-    found, began, is_told = set(), time.perf_counter(), False
+    digests, began, is_told = set(), time.perf_counter(), False
     for n_read, number in enumerate(numbers):
         seconds = time.perf_counter() - began
         if seconds > TOLD_AFTER and not is_told:
@@ -81,8 +81,8 @@ def sketch_target(samples: Samples) -> TargetSketch:
         else:
             array = np.ascontiguousarray(sample, np.float32)
             content = repr(array.shape).encode() + array.tobytes()
-        found.add(int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()))
-    hashes = sorted(found)
+        digests.add(int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()))
+    hashes = sorted(digests)
     return TargetSketch(tuple(hashes[:LENGTH]), len(hashes) <= LENGTH)
 
 

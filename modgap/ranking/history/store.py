@@ -128,7 +128,7 @@ def add_to_history(folder: Path, more: History) -> History:
 # Names of targets
 
 
-def recognize_targets(more: History, known: History) -> History:
+def recognize_targets(more: History, history: History) -> History:
     """Return lines in which targets have the names by which they are known, so that none counts twice.
 
     A target with a checksum is one of the history that ships if it has the same samples and as many classes. Without
@@ -137,13 +137,13 @@ def recognize_targets(more: History, known: History) -> History:
 
     Args:
         more: The lines.
-        known: The history that they are added to.
+        history: The history that they are added to.
 
     Raises:
         InputError: If two names are one target, with different errors of one source.
     """
-    names = {line.target for line in known.lines}
-    known_names = unique_names(((line.target_digest, line.classes), line.target) for line in known.lines)
+    names = {line.target for line in history.lines}
+    known_names = unique_names(((line.target_digest, line.classes), line.target) for line in history.lines)
     own_names = unique_names((_plain(name, "-"), name) for name in names)
     lines, origins = [], dict[tuple[Any, ...], tuple[str, float]]()
     for line in more.lines:

@@ -74,8 +74,8 @@ def _column_name(name: str) -> str:
 
 def _is_text(name: str, columns: Sequence[str]) -> bool:
     """Return True for columns of names, which stay as they are written."""
-    known = {_column_name(str(one)) for one in columns}
-    if set(REQUIRED) <= known:
+    names = {_column_name(str(one)) for one in columns}
+    if set(REQUIRED) <= names:
         return _column_name(name) in ("source", "target", "variable", "kind")
     return name == columns[0]
 

@@ -62,8 +62,8 @@ def ranks_of(values: np.ndarray, higher_is_better: np.ndarray) -> np.ndarray:
         Ranks, shape (S, T); NaN where there is no score.
     """
     signed = round_significant(np.where(higher_is_better, -values, values))
-    known = np.isfinite(values)
-    return np.where(known, rankdata(np.where(known, signed, np.inf), axis=0) if values.size else 0.0, np.nan)
+    has_value = np.isfinite(values)
+    return np.where(has_value, rankdata(np.where(has_value, signed, np.inf), axis=0) if values.size else 0.0, np.nan)
 
 
 def compare_over_targets(sources: Sequence[str], ranks: np.ndarray) -> tuple[list[int], tuple[Standing, ...]]:

@@ -194,14 +194,14 @@ def _matrix(
     ranks = ranks_of(deciding.values[: len(sources)], deciding.higher_is_better)
     order, standings = compare_over_targets(sources, ranks)
     rows = np.array([*order, *range(len(sources), len(names))], np.int64)
-    known = {row.name: row for ranking in rankings.values() for row in ranking.rows if row.properties}
+    row_of = {row.name: row for ranking in rankings.values() for row in ranking.rows if row.properties}
     failures = _failures(results)
     n_computed, n_cached = (sum(result is one for result in results.values()) for one in (True, False))
     requested = {row.name for row in plan.rows if row.requested}
     scores = (part for score in request.scores for part in ("--score", score))
     pseudo_classes = (one.requested.pseudo_classes for one in rankings.values() if one.requested)
     return MatrixResult(
-        tuple(_row(names[index], known, is_control=index >= len(sources)) for index in rows),
+        tuple(_row(names[index], row_of, is_control=index >= len(sources)) for index in rows),
         tuple(_column(target, ranking) for target, ranking in rankings.items()),
         {
             one.name: replace(one, values=one.values[rows], intervals=one.intervals[rows], similar=one.similar[rows])
@@ -270,9 +270,9 @@ def _measure(name: str, scores: Sequence[str], names: Sequence[str], rankings: S
     return Measure(name, higher_is_better, values, intervals, similar)
 
 
-def _row(name: str, known: Mapping[str, SourceRow], *, is_control: bool) -> Row:
+def _row(name: str, row_of: Mapping[str, SourceRow], *, is_control: bool) -> Row:
     kind = CONTROL if is_control else SOURCE
-    row = known.get(name, SourceRow(name, kind))
+    row = row_of.get(name, SourceRow(name, kind))
     return Row(name, kind, row.provenance.get("kinds", {}).get("source", ""), row.properties.get("parameters"))
 
 

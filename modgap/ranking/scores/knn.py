@@ -44,8 +44,8 @@ def neighbor_means(
         rows = queries[start : start + BLOCK]
         similarity = unit[rows] @ unit.T
         for number, groups in enumerate(groupings):
-            nearest, found = _nearest(similarity, groups[rows], groups)
-            weights = (np.arange(nearest.shape[1]) < found[:, None]) / found[:, None]
+            nearest, n_found = _nearest(similarity, groups[rows], groups)
+            weights = (np.arange(nearest.shape[1]) < n_found[:, None]) / n_found[:, None]
             predicted[number, start : start + BLOCK] = np.einsum("qk,qkm->qm", weights, targets[nearest])
     return predicted
 
@@ -68,11 +68,11 @@ def _nearest(similarity: np.ndarray, query_groups: np.ndarray, groups: np.ndarra
     """Return the indices of the nearest samples, shape (q, k), and how many each query has, at most k, shape (q,)."""
     nearest = np.zeros((len(similarity), max(1, min(NEIGHBORS, len(groups) - 1))), np.int64)
     best = np.empty(nearest.shape, np.float32)
-    found = np.empty(len(similarity), np.int64)
-    _find_nearest(similarity, query_groups.astype(np.int64), groups.astype(np.int64), best, nearest, found)
-    if not found.all():
+    n_found = np.empty(len(similarity), np.int64)
+    _find_nearest(similarity, query_groups.astype(np.int64), groups.astype(np.int64), best, nearest, n_found)
+    if not n_found.all():
         raise InputError("A sample has no neighbor outside its own group. k-NN needs at least two groups.")
-    return nearest, found
+    return nearest, n_found
 
 
 @kernel
@@ -82,7 +82,7 @@ def _find_nearest(
     groups: np.ndarray,
     best: np.ndarray,
     nearest: np.ndarray,
-    found: np.ndarray,
+    n_found: np.ndarray,
 ) -> None:
     """Find the most similar samples of other groups for each query; of equally similar ones the first counts.
 
@@ -92,7 +92,7 @@ def _find_nearest(
         groups: Group of each sample, shape (n,).
         best: Receives the largest similarities, shape (q, k), in descending order.
         nearest: Receives the indices of their samples, shape (q, k).
-        found: Receives the number of neighbors of each query, at most k, shape (q,).
+        n_found: Receives the number of neighbors of each query, at most k, shape (q,).
     """
     n_best = nearest.shape[1]
     for query in range(similarity.shape[0]):
@@ -111,7 +111,7 @@ def _find_nearest(
             best[query, rank] = value
             nearest[query, rank] = sample
             count = min(count + 1, n_best)
-        found[query] = count
+        n_found[query] = count
 
 
 def _queries(outputs: SourceOutputs, seed: int) -> np.ndarray:

@@ -129,8 +129,8 @@ def _type_and_sizes(
     # Files that were written for one sample have a batch of 1.
     is_first_open = bool(dims) and dims[0].dim_value <= 0
     has_batch = is_first_open or (len(dims) > 1 and bool(sample_dims) and dims[0] == sample_dims[0])
-    known = {dim.dim_param: size for dim, size in zip(sample_dims[1:], shape, strict=False) if dim.dim_param}
-    sizes = tuple(dim.dim_value or known.get(dim.dim_param, 0) for dim in (dims[1:] if has_batch else dims))
+    named_sizes = {dim.dim_param: size for dim, size in zip(sample_dims[1:], shape, strict=False) if dim.dim_param}
+    sizes = tuple(dim.dim_value or named_sizes.get(dim.dim_param, 0) for dim in (dims[1:] if has_batch else dims))
     if min(sizes, default=1) < 1 or math.prod(sizes) > MOST_VALUES:
         raise InputError(
             f"The input {value.name} of {path} has the sizes {sizes} for a sample, 0 for an open size that the sample "

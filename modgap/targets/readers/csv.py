@@ -201,8 +201,8 @@ def find_split_column(columns: Iterable[object], features: Sequence[str] = ()) -
         columns: Names of all columns.
         features: Columns that an option names as values.
     """
-    found = [str(name) for name in columns if str(name).strip().lower() == SPLIT_NAME]
-    return next((name for name in found if name not in features), None)
+    split_columns = [str(name) for name in columns if str(name).strip().lower() == SPLIT_NAME]
+    return next((name for name in split_columns if name not in features), None)
 
 
 def _warn_about_time_column(frame: "DataFrame", purposes: Sequence[str], path: Path) -> None:
