@@ -214,8 +214,11 @@ def _transfer_answers(logs: Logs) -> list[PrintedTable]:
     errors = errors_frame(results)
     single = third_models.best_single(errors)
     differences = (errors[third_models.TRANSFER] - errors[single]).dropna()
+    tabular = third_sensitivity.tabular_targets(logs["models"].results())
     return [
         third_models.transfer_answer(errors, seconds),
+        third_models.transfer_targets_answer(errors, results),
+        third_sensitivity.transfer_further_answer(errors, tabular),
         found_power({f"{third_models.TRANSFER} - {single}": differences}),
     ]
 
@@ -252,7 +255,7 @@ QUESTIONS = {
     ),
     "C, first part": Question(("history", "choice", "models"), _model_answers),
     "C, second part": Question(
-        ("transfer",),
+        ("models", "transfer"),
         _transfer_answers,
         lambda logs: third_figures.transfer_figure(errors_frame(logs["transfer"].results())),
         "evidence-transfers",

@@ -194,7 +194,8 @@ def test_all_baselines_of_the_third_edition_are_compared_on_five_folds(import_be
         ({"models", "history"}, []),
         ({"choice", "models"}, ["B"]),
         ({"choice", "models", "history"}, ["A", "B", "C, first part"]),
-        ({"transfer", "methods"}, ["C, second part"]),
+        ({"models", "transfer"}, ["C, second part"]),
+        ({"transfer", "methods"}, []),
         ({"models", "methods"}, ["D"]),
     ],
 )

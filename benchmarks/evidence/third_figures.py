@@ -14,7 +14,7 @@ from evidence.replay_tables import SHORT
 from evidence.selection import CONSTANT, HISTORY, Table
 from evidence.study_jobs import SOURCES
 from evidence.third_choice import of_constant
-from evidence.third_models import ALL_KINDS, FEWEST, LARGEST, best_single, better_sides, highest_end
+from evidence.third_models import ALL_KINDS, FEWEST, LARGEST, TRANSFER, better_sides, upper_ends
 from evidence.third_ratios import FINE_TUNED, FIRST_STAGE, MONA
 from evidence.two_way import target_interval
 from modgap.answers.figures.labels import write_names
@@ -137,14 +137,15 @@ def transfer_figure(errors: pd.DataFrame) -> Figure:
     """
     complete = errors.dropna()
     regrets = complete.sub(complete.min(axis=1), axis=0)
-    best = best_single(errors)
-    highest = highest_end(complete)
-    relation = "as good as" if highest < 1 else "not shown to be as good as"
-    relation = "better than" if highest < 0 else relation
-    title = f"A transfer of 10 minutes is {relation} single strategies"
+    ends = upper_ends(complete)
+    opponent = max(ends, key=lambda name: ends[name])
+    relation = "is better than" if ends[opponent] < 0 else "is as good as"
+    relation = f"{relation} all single strategies" if ends[opponent] < 1 else f"is not shown to match the {opponent}"
+    title = f"A transfer of 10 minutes {relation}"
+    interval = target_interval((complete[TRANSFER] - complete[opponent]).to_numpy())
     subtitle = (
         f"Test error above the lowest of all strategies on {len(complete)} targets. {POINTS} "
-        f"The single strategy with the lowest mean is the {best}."
+        f"The transfer minus the {opponent}: {interval.mean:.1f} [{interval.low:.1f}, {interval.high:.1f}]."
     )
     order = regrets.mean().sort_values().index
     rows = {str(name): regrets[name].to_numpy() for name in order}

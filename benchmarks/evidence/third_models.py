@@ -176,19 +176,41 @@ def transfer_answer(errors: pd.DataFrame, seconds: Mapping[str, float]) -> Print
     return PrintedTable(f"Mean test errors and regrets on {len(complete)} judging targets", heads, rows)
 
 
+def transfer_targets_answer(errors: pd.DataFrame, results: Sequence[Mapping[str, Any]]) -> PrintedTable:
+    """Return the error of each strategy on each target, and the model that a transfer of 10 minutes chose.
+
+    Args:
+        errors: Test errors in percent, a row for each target and a column for each strategy.
+        results: Results of the strategies.
+    """
+    chosen = {one["job"]["target"]: one.get("chosen", "") for one in results if one["job"]["strategy"] == TRANSFER}
+    kinds = judging_targets()
+    rows = [
+        [str(target), kinds[str(target)], *(f"{error:.1f}" for error in row), chosen[str(target)]]
+        for target, row in zip(errors.index, errors.to_numpy(), strict=True)
+    ]
+    title = "Test errors in percent, and the model that a transfer of 10 minutes chose"
+    return PrintedTable(title, ["target", "kind", *map(str, errors), "chosen"], rows)
+
+
+def single_strategies(errors: pd.DataFrame) -> list[str]:
+    """Return the names of the strategies that are no transfers."""
+    return [str(name) for name in errors if not str(name).startswith("transfer")]
+
+
 def best_single(errors: pd.DataFrame) -> str:
     """Return the single strategy with the lowest mean error on the targets that have the errors of all strategies."""
-    return str(errors.dropna()[[name for name in errors if not str(name).startswith("transfer")]].mean().idxmin())
+    return str(errors.dropna()[single_strategies(errors)].mean().idxmin())
 
 
-def highest_end(errors: pd.DataFrame) -> float:
-    """Return the highest upper end of the intervals of a transfer of 10 minutes minus each single strategy.
+def upper_ends(errors: pd.DataFrame) -> dict[str, float]:
+    """Return the upper end of the interval of a transfer of 10 minutes minus each single strategy, by its name.
 
     A strategy that is chosen for its mean on the same targets would be an opponent of luck, so the transfer has to
     be as good as all of them.
     """
-    singles = [name for name in errors if not str(name).startswith("transfer")]
-    return max(target_interval((errors[TRANSFER] - errors[name]).to_numpy()).high for name in singles)
+    differences = {name: (errors[TRANSFER] - errors[name]).to_numpy() for name in single_strategies(errors)}
+    return {name: target_interval(values).high for name, values in differences.items()}
 
 
 def other_answer(results: Sequence[Mapping[str, Any]]) -> PrintedTable:

@@ -1,7 +1,7 @@
 """Sensitivity of the primary differences of A, B and C (first part), declared before any of them was computed."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from evidence.replay_tables import SHORT, PrintedTable
 from evidence.selection import CONSTANT, HISTORY, Table
 from evidence.third_choice import EARLIER, PROBE, judged_pool_regrets, judged_regrets, of_constant
 from evidence.third_jobs import SIZES, judging_targets
-from evidence.third_models import LARGEST, chosen_table, in_order, rate_of
+from evidence.third_models import LARGEST, TRANSFER, chosen_table, in_order, rate_of
 from evidence.two_way import exact_zeros, target_interval
 from modgap.ranking.history.measure import MIDDLE_RATE, RATES
 from modgap.targets.named_manifests import named_manifest
@@ -101,8 +101,7 @@ def further_answer(table: Table, results: Sequence[Mapping[str, Any]], choices: 
     first = judged_regrets(replace(table, scores={PROBE: probes}))
     baseline, chosen = ((frame[name] - frame[FINE_TUNING]).dropna() for name in ("baseline", "any"))
     best_probe = (frame["probe"] - frame["baseline"]).dropna()
-    tabular = {one["job"]["target"] for one in results if one["kind"] == "table"}
-    is_table = [target in tabular for target in best_probe.index]
+    is_table = best_probe.index.isin(list(tabular_targets(results)))
     kinds = judging_targets()
     rows = {
         f"A: {history} - {CONSTANT}, without the target with the largest difference": of_a.drop(of_a.abs().idxmax()),
@@ -111,7 +110,7 @@ def further_answer(table: Table, results: Sequence[Mapping[str, Any]], choices: 
         "B: lowest cross-validated error of all - best baseline": (frame["any"] - frame["baseline"]).dropna(),
         "B: the same without random-weights probes": best_probe.where(frame["validated"] < 0, 0.0).dropna(),
         "B: best probe - best baseline, samples are rows of a table": best_probe[is_table],
-        "B: best probe - best baseline, all other samples": best_probe[[not one for one in is_table]],
+        "B: best probe - best baseline, all other samples": best_probe[~is_table],
     }
     for size in SIZES:
         equal = equal_errors(results, size)
@@ -125,6 +124,38 @@ def further_answer(table: Table, results: Sequence[Mapping[str, Any]], choices: 
         rows[f"{start}, without the target with the largest difference"] = differences.drop(differences.abs().idxmax())
     title = "Differences in points that were not declared before the answers"
     return PrintedTable(title, ["difference", "[95 %]"], [[name, _interval(one)] for name, one in rows.items()])
+
+
+def transfer_further_answer(errors: pd.DataFrame, tabular: Collection[str]) -> PrintedTable:
+    """Return differences between strategies that were not declared (question C, second part).
+
+    Args:
+        errors: Test errors in percent, a row for each target and a column for each strategy.
+        tabular: Targets whose samples are rows of a table.
+    """
+    baseline, probe, tuned = (errors[name] for name in ("best baseline", "best probe of all sources", "fine-tuning"))
+    whole, of_probe = errors[TRANSFER] - baseline, probe - baseline
+    is_table = errors.index.isin(list(tabular))
+    start = f"{TRANSFER} - best baseline"
+    rows = {
+        f"{TRANSFER} - 2 minutes": errors[TRANSFER] - errors["transfer, 2 minutes"],
+        f"{start}, without the target with the largest difference": whole.drop(whole.abs().idxmax()),
+        f"{start}, one mean for each kind": whole.groupby(judging_targets()).mean(),
+        f"{start}, samples are rows of a table": whole[is_table],
+        f"{start}, all other samples": whole[~is_table],
+        "best probe of all sources - best baseline": of_probe,
+        "the same, without the target with the largest difference": of_probe.drop(of_probe.abs().idxmax()),
+        "fine-tuning - best baseline": tuned - baseline,
+        "fine-tuning - best probe of all sources": tuned - probe,
+        "fine-tuning - scratch": tuned - errors["scratch"],
+    }
+    title = "Differences in points that were not declared before the answer"
+    return PrintedTable(title, ["difference", "[95 %]"], [[name, _interval(one)] for name, one in rows.items()])
+
+
+def tabular_targets(results: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the targets whose samples are rows of a table, by the results of their baselines and probes."""
+    return {one["job"]["target"] for one in results if one["kind"] == "table"}
 
 
 def fine_tuned_answer(table: Table, results: Sequence[Mapping[str, Any]], choices: ResultLog) -> PrintedTable:
