@@ -4,8 +4,7 @@
 
 The errors are those of fine-tunings on at most 128 labeled samples in benchmarks/truth: of ten sources on the 24
 targets of the second edition, with their random-weights controls, and those of the third edition, on its earlier and
-its judging targets. A source that does not read a target has no line there. The history that ships has the lines of the
-second edition alone until all questions of the third are answered.
+its judging targets. A source that does not read a target has no line there.
 """
 
 import functools
