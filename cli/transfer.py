@@ -76,7 +76,7 @@ def _drawn(state: "State", at: float) -> "RenderableType":
     return view
 
 
-@cloup.command(epilog=example("modgap transfer --target photos --minutes 10 --out best"))
+@cloup.command(epilog=example("modgap transfer --target photos --out best"))
 @option_group(
     "Data and sources",
     target_option(
@@ -99,7 +99,7 @@ def _drawn(state: "State", at: float) -> "RenderableType":
     option(
         "--minutes",
         metavar="M",
-        default=10.0,
+        default=2.0,
         help="Minutes in which models are compared. The final fits come after them, and how long they take is told "
         "before. With 0 the quick baselines alone are compared.",
     ),

@@ -259,6 +259,31 @@ def test_other_pages_say_what_the_page_of_the_evidence_says(import_benchmark):
         f"{constant} points"
     ) in text("paper/paper.md")
     assert f"The difference, {difference}, is not significant" in text("paper/paper.md")
+    # Question C, second part
+    first, last = (
+        next(n for n, line in enumerate(lines) if f"{mark} C, second part" in line)
+        for mark in ("answer", "end of answer")
+    )
+    cells = [line[2:].split(" | ") for line in lines[first:last] if line.startswith("| ")]
+    of_strategy = {row[0]: row for row in cells if len(row) == 6 and row[1].isdigit()}
+    error, baseline = (of_strategy[name][2] for name in ("transfer, 10 minutes", "best baseline"))
+    assert of_strategy["transfer, 2 minutes"][2] == error == min(row[2] for row in of_strategy.values())
+    difference, of_minutes = (of_strategy[name][5].rstrip(" |") for name in ("best baseline", "transfer, 2 minutes"))
+    assert f"lowest mean error of seven strategies, {error} % each. The best baseline had {baseline} %" in text(
+        "docs/transfer.md"
+    )
+    difference = difference.replace(" [", " points [")
+    assert f"ten minutes of it minus the best baseline are {difference}" in text("docs/transfer.md")
+    assert f"The difference, {difference}, does not show" in text("paper/paper.md")
+    chosen = [row for row in cells if len(row) == 10 and row[9].startswith(("baseline ", "linear-probe "))]
+    n_baselines = sum(row[9].startswith("baseline ") for row in chosen)
+    better, worse = (sum(sign * (float(row[3]) - float(row[4])) > 0 for row in chosen) for sign in (-1, 1))
+    assert (n_baselines, better, worse, len(chosen)) == (16, 4, 2, 20)
+    assert f"chose a baseline on {n_baselines} of the 20 targets" in text("docs/evidence.md")
+    assert f"chose a baseline on {n_baselines} of the targets" in text("docs/transfer.md")
+    assert f"The difference between ten minutes and two is {of_minutes}" in text("docs/transfer.md")
+    assert f"lowest mean error of seven strategies, {error} %, with two minutes" in text("paper/paper.md")
+    assert f"baseline alone had {baseline} %" in text("paper/paper.md")
 
 
 def test_the_tables_of_an_answer_are_written_below_its_figure(import_benchmark, tmp_path, monkeypatch):

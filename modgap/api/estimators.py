@@ -48,7 +48,7 @@ class _TransferEstimator(BaseEstimator):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        minutes: float = 10.0,
+        minutes: float = 2.0,
         sources: Sequence[str] = (),
         steps: str | Path | Sequence[object] | None = None,
         kind: str | None = None,

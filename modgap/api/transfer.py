@@ -20,7 +20,7 @@ def transfer(
     target: str | Path | tuple[Any, Any],
     out: str | Path,
     *,
-    minutes: float = 10.0,
+    minutes: float = 2.0,
     sources: Sequence[str] = (),
     steps: str | Path | None = None,
     limit: int | None = None,

@@ -74,7 +74,7 @@ class RaceRequest:
     """
 
     target: TargetRequest
-    minutes: float = 10.0
+    minutes: float = 2.0
     sources: tuple[str, ...] = ()
     samples: SampleRequest = field(default_factory=SampleRequest)
     steps: tuple[Step, ...] = ()
