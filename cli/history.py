@@ -38,11 +38,11 @@ def list_lines(shipped: bool) -> None:
     """List the sources and targets of the history."""
     from modgap.ranking.history.store import history_folder, read_history, shipped_history
 
-    lines = shipped_history() if shipped else read_history(history_folder())
-    if lines.lines:
-        print_table(["target", "kind", "samples", "classes", "sources", "errors"], list(_rows(lines)))
+    listed = shipped_history() if shipped else read_history(history_folder())
+    if listed.lines:
+        print_table(["target", "kind", "samples", "classes", "sources", "errors"], list(_rows(listed)))
     where = "in modgap" if shipped else f"in {history_folder()}"
-    print_line(f"{_counted(lines)} {where}")
+    print_line(f"{_counted(listed)} {where}")
 
 
 def _rows(history: "History") -> Iterator[list[str]]:
