@@ -10,13 +10,14 @@ from torch import nn
 
 from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
+from modgap.models import TargetModel
 from modgap.sources import open_source
 from modgap.targets import TargetRequest
-from modgap.training import surrogate_loss
+from modgap.training import loop, placement, surrogate_loss
 from modgap.training.method import Objective
 from modgap.training.methods.mona import alignment_uniformity, mona_gradient
 from modgap.training.methods.orca import AlignmentObjective
-from modgap.training.placement import BatchSizes, merges_batches
+from modgap.training.placement import BatchSizes, fitting_batch, merges_batches
 from modgap.training.recipe import EmbedderStage, Recipe
 from modgap.training.surrogate_loss import OuterLoss
 from modgap.training.task_loss import MicroBatch
@@ -35,6 +36,25 @@ def test_sizes_halve_together_down_to_one():
         merged.halve()
         found.append((merged.target, merged.surrogate))
     assert found == [(8, 12), (4, 6), (2, 3), (1, 1)]
+
+
+def test_sizes_stay_below_what_fits_into_the_memory():
+    stage = Recipe.model_validate({"stage2": {"batch_size": 6, "gradient_accumulation": 4}}).stage2
+    assert [BatchSizes(stage, 24, True, fitting).target for fitting in (None, 32, 8)] == [24, 24, 8]
+    apart = BatchSizes(stage, 24, merged=False, fitting=4)
+    apart.halve()
+    assert apart.target == 2
+
+
+@pytest.mark.parametrize(("images", "expected"), [(1, 16), (1.01, 8), (2, 8), (16, 1), (1000, 1)])
+def test_as_many_samples_fit_as_their_activations(monkeypatch, images, expected):
+    """A layer keeps its input and a ReLU its output, and the weights do not count."""
+    model = nn.Sequential(nn.Linear(100, 30), nn.ReLU(), nn.Linear(30, 500))
+    kept = 4 * (100 + 30)
+    monkeypatch.setattr(placement, "ACTIVATION_BYTES", int(16 * kept / images))
+    state = torch.get_rng_state()
+    assert fitting_batch(model, torch.ones(1, 100)) == expected
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +150,26 @@ def test_batches_are_halved_once_for_all_updates_of_an_epoch(tmp_path, monkeypat
     assert all(max(parts) <= 4 for parts in sizes[1:])
     assert len(sizes) == 1 + whole.record["result"]["updates"] > 4
     assert_close(whole, halved)
+
+
+@pytest.mark.parametrize("method", ["mona", "finetune"])
+def test_batches_that_would_not_fit_on_a_cpu_are_divided_before(tmp_path, monkeypatch, caplog, method):
+    settings = ("precision=float64", "stage1.batch_size=8", "stage2.batch_size=8")
+    whole = run(tmp_path, "whole", method, *settings)
+    monkeypatch.setattr(loop, "fitting_batch", lambda _model, x: 2 * len(x))
+    sizes = little_memory_for_the_target(monkeypatch, 2)
+    assert_close(whole, run(tmp_path, "divided", method, *settings))
+    assert all(max(parts) == 2 for parts in sizes)
+    assert "The memory does not suffice" not in caplog.text
+
+
+def test_a_pass_that_fails_is_told_by_the_update(tmp_path, monkeypatch):
+    def broken(*_arguments):
+        raise RuntimeError("a layer is broken")
+
+    monkeypatch.setattr(TargetModel, "forward", broken)
+    with pytest.raises(InputError, match=r"update 1 of epoch 1 of stage2 failed: a layer is broken"):
+        run(tmp_path, "run", "finetune")
 
 
 def test_alignment_that_does_not_fit_ends_at_once(tmp_path, monkeypatch, caplog):

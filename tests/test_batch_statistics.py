@@ -6,6 +6,7 @@ from safetensors.torch import load_file
 
 from modgap.errors import InputError
 from modgap.sources import open_source
+from modgap.training import loop
 from tests.training import run, surrogate_file, target_file
 
 SOURCE = "random:timm:test_efficientnet"
@@ -49,6 +50,15 @@ def test_batches_of_one_sample_are_refused_where_they_have_no_variance(tmp_path)
 def test_only_batch_normalization_that_trains_joins_batches(tmp_path):
     done = run(tmp_path / "run", "lora", "vit-fashion", "digits", tmp_path, "stage2.batch_size=8", limit=65)
     assert done.record["result"]["updates"] == 9
+
+
+@pytest.mark.parametrize(("method", "expected"), [("finetune", 0), ("emb", 1)])
+def test_batches_are_never_divided_where_they_have_statistics(tmp_path, monkeypatch, method, expected):
+    """Stage 1 uses the running statistics, so it may divide its batches."""
+    asked = []
+    monkeypatch.setattr(loop, "fitting_batch", lambda _model, x: asked.append(x) or 1)
+    run(tmp_path / "run", method, SOURCE, target_file(tmp_path, "classification"), tmp_path, input_size=32)
+    assert len(asked) == expected
 
 
 def test_gradient_checkpointing_counts_each_batch_once(tmp_path):

@@ -111,6 +111,8 @@ def test_the_constant_answer_has_the_lowest_mean_error_on_the_targets_that_it_re
         )
     )
     assert constant_answer(known, ["c", "b", "a@64px"], ["c", "b", "a@64px"]) == "a@64px"
+    assert constant_answer(known, ["a", "b", "a@64px"], ["b", "a", "a@64px"]) == "a"
+    assert constant_answer(known, ["a", "b", "a@64px"], ["b", "a@64px"]) == "a@64px"
     assert constant_answer(known, ["c", "b", "a"], ["c", "b"]) == "c"
     assert constant_answer(known, ["c", "b"], ["c", "b"]) == "b"
     assert constant_answer(known, ["x", "b"], ["x", "b"]) == "b"

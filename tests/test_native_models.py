@@ -16,9 +16,11 @@ from modgap.models import Output
 from modgap.sources import ImageInput, WaveformInput, open_source
 from modgap.storage.json_records import with_digest
 from modgap.targets import CustomData, TargetRequest
+from modgap.training import loop
 from modgap.training.checkpoint import RunFiles, load_tensors
 from modgap.training.fitted_run import fit_source_probe
 from modgap.training.linear_probe import _fit_varying
+from modgap.training.method import Objective
 from modgap.training.run_folder import RECORD, Run
 from modgap.training.train import build_training
 from modgap.training.train_request import TrainRequest, set_up_run
@@ -257,6 +259,28 @@ def test_the_discrepancy_with_a_trained_embedder_of_texts_is_measured(fine_tuned
     options = ("--source", "minilm", "--target", texts, "--head", f"probe:{texts}", "--embedder", fine_tuned.folder)
     measured = invoke("discrepancy", *options, "--split", "test", "--permutations", "0", "--json")
     assert measured.returncode == 0, measured.stderr
+
+
+def test_the_longest_text_tells_how_many_fit_into_the_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batches are those that a user would have chosen for it."""
+    texts, sizes, compute, gradient = text_file(folder), [], loop.fitting_batch, Objective.gradient
+    # Four times two words, and a token at each end.
+    longest = 10
+
+    def fitting_batch(model: Any, x: torch.Tensor) -> int:
+        assert tuple(x.shape) == (1, 3, longest)
+        assert compute(model, x) > 8
+        return 8
+
+    def sized_gradient(step: Objective, parts: Any, *arguments: Any) -> Any:
+        sizes.append([len(part.x) for part in parts])
+        return gradient(step, parts, *arguments)
+
+    monkeypatch.setattr(loop, "fitting_batch", fitting_batch)
+    monkeypatch.setattr(Objective, "gradient", sized_gradient)
+    modgap.train("finetune", "minilm", texts, folder / "divided", settings={"stage2.epochs": 1})
+    assert sizes
+    assert all(max(parts) == 8 for parts in sizes)
 
 
 def test_the_tokens_of_a_text_are_those_of_a_ranking(folder: Path) -> None:

@@ -6,7 +6,6 @@ import os
 import random
 import time
 from dataclasses import asdict, replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -114,29 +113,6 @@ def test_a_training_is_judged_as_one_in_memory(sources, tmp_path):
     watch = lambda _epoch, model, evaluator: errors.append(evaluator.error(model, test) / 100)  # noqa: E731
     train_in_memory(request, load(VIT), part, [1], watch)
     assert outcome.error == pytest.approx(errors[0])
-
-
-IN_SMALL_BATCHES = {
-    f"stage{number}.{name}": value
-    for number in (1, 2)
-    for name, value in (("batch_size", "16"), ("gradient_accumulation", "4"))
-}
-
-
-@pytest.mark.parametrize(
-    ("kind", "labeled", "expected"),
-    [
-        ("image", 1000, {"stage2.batch_size": "16"}),
-        ("image", 1001, {"stage2.batch_size": "64"}),
-        ("text", 1000, {"stage2.batch_size": "16"}),
-        ("text", 1001, IN_SMALL_BATCHES),
-    ],
-)
-def test_many_texts_pass_in_small_batches_of_the_same_update(kind, labeled, expected):
-    step, of_kind = replace(TRAINED, method="emb"), SimpleNamespace(kind=kind)
-    settings = dict(one.split("=") for one in training_settings(step, labeled, of_kind, of_kind))
-    assert {name: settings[name] for name in IN_SMALL_BATCHES if name in settings} == expected
-    assert settings["stage1.learning_rate"] == settings["stage2.learning_rate"] == str(step.rate)
 
 
 def test_few_groups_leave_no_fold_empty(tmp_path):

@@ -4,7 +4,6 @@ import functools
 import hashlib
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -516,28 +515,12 @@ def training_settings(step: Step, n_labeled: int, source_input: Input, spec: Inp
         spec: Description of a sample of the target.
     """
     return (
-        *(f"{stage}.epochs={step.epochs}" for stage in _stages(step)),
+        f"stage2.epochs={step.epochs}",
         f"stage2.decay_epochs={step.epochs}",
         "stage2.warmup_epochs=1",
-        *(f"{stage}.learning_rate={step.rate}" for stage in _stages(step)),
-        *_batches(step, n_labeled, source_input),
+        f"stage2.batch_size={SMALL_BATCH if n_labeled <= SMALL else LARGE_BATCH}",
+        f"stage2.learning_rate={step.rate}",
+        *((f"stage1.epochs={step.epochs}", f"stage1.learning_rate={step.rate}") if step.method == "emb" else ()),
         "stage2.choose=last",
         *text_settings(source_input, spec),
     )
-
-
-def _stages(step: Step) -> tuple[str, ...]:
-    return ("stage1", "stage2") if step.method == "emb" else ("stage2",)
-
-
-def _batches(step: Step, n_labeled: int, source_input: Input) -> Iterator[str]:
-    """Yield the settings of the batches.
-
-    Long texts take a fourth of the memory and half of the time if an update of 64 is made of four batches.
-    """
-    for stage in _stages(step):
-        if n_labeled > SMALL and source_input.kind == "text":
-            yield f"{stage}.batch_size={SMALL_BATCH}"
-            yield f"{stage}.gradient_accumulation={LARGE_BATCH // SMALL_BATCH}"
-        elif stage == "stage2":
-            yield f"{stage}.batch_size={LARGE_BATCH if n_labeled > SMALL else SMALL_BATCH}"

@@ -26,7 +26,8 @@ from modgap.storage.json_records import Record, format_json, plain_values
 from modgap.training.batches import MicroBatches, generator, join_short_end
 from modgap.training.checkpoint import AVERAGE, MODEL, OPTIMIZER, BestEpoch, Position, restore_model, restore_optimizer
 from modgap.training.method import Stage, Training
-from modgap.training.placement import BatchSizes, merges_batches
+from modgap.training.native_inputs import text_input
+from modgap.training.placement import BatchSizes, fitting_batch, merges_batches, reduced_precision
 from modgap.training.recipe import FullStage, OptimizerSettings
 from modgap.training.task_loss import LossGradient
 
@@ -110,7 +111,7 @@ class _StageLoop:
         trains_all = stage.recipe_section == "stage2"
         merged = merges_batches(training.recipe, training.model, training.device, trains_all)
         surrogate_batch = training.recipe.stage1.surrogate_batch
-        self.sizes = BatchSizes(self.settings, surrogate_batch, merged, self.objective.divides)
+        self.sizes = BatchSizes(self.settings, surrogate_batch, merged, self._fitting_batch(), self.objective.divides)
         reader = None if self.objective.surrogate is None else self.objective.surrogate.reader
         self.loader = self.feed.updates(number, reader)
         self.last_checkpoint = time.monotonic()
@@ -119,6 +120,26 @@ class _StageLoop:
 
         The values may still be on the device.
         """
+
+    def _fitting_batch(self) -> int | None:
+        """Return how many samples may pass through the model together; None for no limit.
+
+        Texts differ in length, so the longest of the training samples tells it.
+        """
+        training = self.training
+        self._set_mode()
+        if training.device.type != "cpu" or uses_batch_statistics(self.model):
+            return None
+        rows, samples = training.data.train, training.data.table.samples
+        if text_input(training.data.transform) is not None:
+            rows = rows[[int(np.argmax([len(samples[int(row)]) for row in rows]))]]
+        (batch,) = self.feed.load([rows[:1]], self.number, 0)
+        try:
+            with reduced_precision(training.device, training.autocast):
+                return fitting_batch(self.model, batch.x)
+        except (RuntimeError, ValueError):
+            # The first update fails too, and says where.
+            return None
 
     def run(self, position: Position) -> Position:
         """Train the remaining epochs, and return the position after them.

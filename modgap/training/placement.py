@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from modgap.errors import UsageError
 from modgap.models import TargetModel
-from modgap.process.devices import precise_type
+from modgap.process.devices import precise_type, seeded
 from modgap.process.installed_packages import import_optional
 from modgap.training.recipe import OptimizerSettings, Recipe
 
@@ -82,6 +82,8 @@ def set_dropout(model: nn.Module, probability: float) -> None:
 
 TRAINING_MODE_ONLY = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
 """Functions of transformers, whose layers recompute activations in training mode alone. Stage 1 has evaluation mode."""
+ACTIVATION_BYTES = 1 << 32
+"""Bytes that a batch on a CPU may keep for its backward pass, besides the parameters."""
 CHECKPOINTING_FUNCTIONS = ("set_grad_checkpointing", *TRAINING_MODE_ONLY)
 
 
@@ -148,6 +150,28 @@ def check_precision(precision: str, device: torch.device) -> None:
         )
 
 
+def fitting_batch(model: nn.Module, x: Tensor) -> int:
+    """Return how many samples of one size may pass through a model on a CPU together: a power of two.
+
+    A GPU says when its memory does not suffice. On a CPU the system may end the process without a word.
+
+    Args:
+        model: The model, in which no batch normalization trains.
+        x: Inputs of one sample, (1, ...).
+    """
+    constants = {one.untyped_storage().data_ptr() for one in (*model.parameters(), *model.buffers())}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        # A storage that is freed within the pass would give its address to the next one.
+        return kept.setdefault(tensor.untyped_storage().data_ptr(), tensor.detach())
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), seeded(x.device, 0):
+        model(x)
+    size = sum(one.untyped_storage().nbytes() for address, one in kept.items() if address not in constants)
+    return 1 << max(0, (ACTIVATION_BYTES // max(1, size)).bit_length() - 1)
+
+
 @dataclass
 class BatchSizes:
     """Largest numbers of target and of surrogate samples that pass through the model together.
@@ -156,6 +180,7 @@ class BatchSizes:
         settings: Settings of the stage.
         surrogate_batch: Number of surrogate samples of one update.
         merged: True if all batches of an update start together.
+        fitting: Number of target samples that fit into the memory; None if that is not known.
         divides: False if the objective cannot take its samples in smaller parts, as the alignment of classes by `orca`.
         halvings: How often the numbers were halved.
     """
@@ -163,6 +188,7 @@ class BatchSizes:
     settings: OptimizerSettings
     surrogate_batch: int
     merged: bool
+    fitting: int | None = None
     divides: bool = True
     halvings: int = 0
 
@@ -170,7 +196,7 @@ class BatchSizes:
     def target(self) -> int:
         """Largest number of target samples."""
         together = self.settings.batch_size * (self.settings.gradient_accumulation if self.merged else 1)
-        return max(1, together >> self.halvings)
+        return max(1, min(together, self.fitting or together) >> self.halvings)
 
     @property
     def surrogate(self) -> int | None:

@@ -210,17 +210,19 @@ def constant_answer(
         sketch: Sketch of its samples; None to leave out the target of this name alone.
 
     Returns:
-        The name as it is in `sources`; empty if the history has none of the usable ones.
+        The name as it is in `sources`, of several sizes the first usable one; empty if the history has none of the
+        usable ones.
     """
-    names = {split_input_size(name)[0]: name for name in sources}
+    names = {name: split_input_size(name)[0] for name in sources}
     same = {target} | (matching_targets(sketch, history.sketches) if sketch else set())
-    table, _ = _table(history, None, same, set(names))
+    table, _ = _table(history, None, same, set(names.values()))
     if table is None:
         return ""
     errors = table.errors[:, :, VARIABLES.index(TRAINED)]
     errors = errors[:, np.isfinite(errors).any(axis=0)]
     errors = errors - np.nanmean(errors, axis=0)
-    of_sources = {names[name]: errors[row] for row, name in enumerate(table.sources) if name in names}
+    row_of_source = {name: row for row, name in enumerate(table.sources)}
+    of_sources = {name: errors[row_of_source[of]] for name, of in names.items() if of in row_of_source}
 
     def best(candidates: Sequence[str], targets: np.ndarray) -> str:
         errors_by_source = {name: of_sources[name][targets] for name in candidates if name in of_sources}
@@ -228,7 +230,8 @@ def constant_answer(
         return min(means, key=lambda name: means[name], default="")
 
     everywhere = np.ones(errors.shape[1], dtype=bool)
-    first = best(sources, everywhere)
+    # A source with two sizes of its input has equal errors, of which the usable one comes first.
+    first = best([*usable, *sources], everywhere)
     if first in ("", *usable):
         return first
     return best(usable, ~np.isfinite(of_sources[first])) or best(usable, everywhere)
