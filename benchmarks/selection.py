@@ -19,7 +19,7 @@ from evidence.ranking_jobs import DEVELOPMENT, TEST
 from evidence.ranking_tables import read_truth
 from evidence.replay_tables import REPLAYS, PrintedTable, seed_table
 from evidence.selection import CONSTANT, Table, choices
-from evidence.selection_tables import TRUTH, fine_tuning_table, learning_curves, mteb_table, read_csv
+from evidence.selection_tables import TRUTH, fine_tuning_table, learning_curves, mteb_table, read_csv, shipped_table
 from evidence.two_way import target_interval
 from result_log import ResultLog
 
@@ -36,7 +36,7 @@ def tables(options: argparse.Namespace) -> Iterator[Table]:
     if options.csv:
         yield read_csv(options.csv)
         return
-    yield from (fine_tuning_table(), mteb_table("sound"), mteb_table("image"))
+    yield from (fine_tuning_table(), shipped_table(), mteb_table("sound"), mteb_table("image"))
     if options.lcdb:
         yield learning_curves(options.lcdb)
 

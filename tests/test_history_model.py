@@ -261,6 +261,28 @@ def test_the_page_has_what_ways_to_choose_are_worth_on_the_benchmark(evidence):
     assert all(means[f"history and {name}"] < means["constant answer"] for name in pilots)
 
 
+def test_the_page_has_what_ways_to_choose_are_worth_on_the_history_that_ships(evidence):
+    """Those without the model, which takes minutes to fit on targets that some sources do not read."""
+    table = evidence["selection_tables"].shipped_table()
+    assert "fonts" in table.targets
+    assert "glyphs" not in table.targets, "it has the samples of fonts"
+    text = (ROOT / "docs" / "history.md").read_text(encoding="utf-8")
+    section = text.partition(f"{table.name}: {len(table.models)} models, {len(table.targets)} targets")[2]
+    for name, choice in evidence["selection"].score_choices(table).items():
+        interval = evidence["two_way"].target_interval(choice.regrets)
+        row = f"| {name} | {interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}] | "
+        assert row in section.partition("MTEB")[0]
+
+
+def test_the_constant_answer_on_texts_is_that_of_the_other_texts(evidence):
+    """Each target is judged by the others, as an earlier target would be."""
+    selection = evidence["selection"]
+    errors = np.array([[0.1, 0.1, 0.2, np.nan, np.nan, np.nan], [0.2] * 4 + [0.9] * 2, [0.9] * 4 + [0.1] * 2])
+    table = selection.Table("", list("abc"), list("uvwxyz"), errors)
+    regrets = selection.score_choices(table)[selection.CONSTANT].regrets
+    assert regrets == pytest.approx([0, 0, 0, 70, 0, 0])
+
+
 def naive_portfolio(errors, size):
     chosen = []
     for _ in range(size):

@@ -85,21 +85,26 @@ class Choice:
 
 def choices(table: Table) -> dict[str, Choice]:
     """Return what each way chooses for each target, with everything fitted on the other targets."""
+    by_choice = score_choices(table)
+    if table.portfolio:
+        members = _portfolios(table.errors, table.portfolio)
+        for name, pilot in table.pilots.items():
+            pilot_of_members = np.where(members, pilot, np.nan)
+            by_choice[PORTFOLIO.format(name, table.portfolio)] = judge_scores(-pilot_of_members, table.errors)
+            by_choice[HISTORY.format(PORTFOLIO.format(name, table.portfolio))] = _by_history(table, [name], members)
+    variables, stages = Variables.of(table), history_stages(table)
+    by_target = [_forecasts(variables, target, stages) for target in range(table.errors.shape[1])]
+    return {**by_choice, **{name: judge_forecasts(table.errors, [one[name] for one in by_target]) for name in stages}}
+
+
+def score_choices(table: Table) -> dict[str, Choice]:
+    """Return what each way that orders the models by one number chooses for each target."""
     errors = table.errors
     ways = {RANDOM: np.zeros_like(errors), CONSTANT: _constant(errors)}
     ways |= {name: np.asarray(score) for name, score in table.scores.items()}
     ways |= {name: -np.asarray(pilot) for name, pilot in table.pilots.items()}
     by_choice = {name: judge_scores(scores, errors) for name, scores in ways.items()}
-    by_choice[RANDOM] = replace(by_choice[RANDOM], right=1 / len(errors))
-    if table.portfolio:
-        members = _portfolios(errors, table.portfolio)
-        for name, pilot in table.pilots.items():
-            pilot_of_members = np.where(members, pilot, np.nan)
-            by_choice[PORTFOLIO.format(name, table.portfolio)] = judge_scores(-pilot_of_members, errors)
-            by_choice[HISTORY.format(PORTFOLIO.format(name, table.portfolio))] = _by_history(table, [name], members)
-    variables, stages = Variables.of(table), history_stages(table)
-    by_target = [_forecasts(variables, target, stages) for target in range(errors.shape[1])]
-    return {**by_choice, **{name: judge_forecasts(errors, [one[name] for one in by_target]) for name in stages}}
+    return by_choice | {RANDOM: replace(by_choice[RANDOM], right=float(np.mean(1 / np.isfinite(errors).sum(axis=0))))}
 
 
 def history_stages(table: Table) -> dict[str, Sequence[str]]:
@@ -125,11 +130,30 @@ def judge_scores(scores: np.ndarray, errors: np.ndarray) -> Choice:
 
 
 def _constant(errors: np.ndarray) -> np.ndarray:
-    """Return the negative mean error of each model on the other targets, less the mean errors of these targets."""
+    """Return the scores of the constant answer on each target by the others, (S, n)."""
+    n_others = errors.shape[1] - 1
+    last = [np.roll(errors, n_others - target, axis=1) for target in range(n_others + 1)]
+    return np.stack([constant_scores(one, n_others)[:, -1] for one in last], axis=1)
+
+
+def constant_scores(errors: np.ndarray, n_earlier: int) -> np.ndarray:
+    """Return minus the mean error of each source on the earlier targets, less the mean of all sources there, (S, n).
+
+    On targets that the source with the lowest mean cannot read, the earlier targets that it cannot read count alone, if
+    there are any: so there is a constant answer for texts, too.
+
+    Args:
+        errors: Errors of the sources, (S, n), of the earlier targets first; NaN where there is none.
+        n_earlier: Number of earlier targets.
+    """
+    centered = errors[:, :n_earlier] - np.nanmean(errors[:, :n_earlier], axis=0)
+    is_unread = ~np.isfinite(errors[np.nanmean(centered, axis=1).argmin()])
     scores = np.empty_like(errors)
-    for target in range(errors.shape[1]):
-        others = np.delete(errors, target, axis=1)
-        scores[:, target] = -np.nanmean(others - np.nanmean(others, axis=0), axis=1)
+    for group in (is_unread, ~is_unread):
+        of_group = centered[:, group[:n_earlier]] if group[:n_earlier].any() else centered
+        n_errors = np.isfinite(of_group).sum(axis=1)
+        means = np.where(n_errors > 0, np.nansum(of_group, axis=1) / np.maximum(1, n_errors), np.inf)
+        scores[:, group] = -means[:, None]
     return scores
 
 
@@ -202,10 +226,10 @@ class Variables:
             model: The fitted model.
             target: Number of the target.
             observed: Which values are known, (S, F).
-            models: Numbers of the models to forecast; all without it.
+            models: Numbers of the models to forecast; without it, those that have an error on the target.
             rows: Their numbers in the fitted model, None for one without history; the same numbers without it.
         """
-        models = range(len(self.z)) if models is None else models
+        models = np.flatnonzero(np.isfinite(self.z[:, target, 0])).tolist() if models is None else models
         z = np.where(observed, self.z[:, target], np.nan)[list(models)]
         held_out = np.broadcast_to(self.held_out[target], z.shape)
         return forecast(model, models if rows is None else rows, z, held_out)
@@ -216,15 +240,14 @@ def judge_forecasts(errors: np.ndarray, forecasts: Sequence[Forecast]) -> Choice
 
     Args:
         errors: Errors in [0, 1], (S, n); NaN where there is none.
-        forecasts: Forecasts of all models on each target.
+        forecasts: Forecasts of the models that have an error on each target.
     """
     regret, covered, sure, right = [], [], [], []
     for values, one in zip(errors.T, forecasts, strict=True):
-        has = np.isfinite(values)
-        chosen = np.flatnonzero(has)[one.error[has].argmin()]
-        regret.append(100 * (values[chosen] - values[has].min()))
-        low, high = one.interval()[has].T
-        covered.append(((low <= values[has]) & (values[has] <= high)).mean())
+        usable, chosen = values[np.isfinite(values)], one.error.argmin()
+        regret.append(100 * (usable[chosen] - usable.min()))
+        low, high = one.interval().T
+        covered.append(((low <= usable) & (usable <= high)).mean())
         sure.append(one.best[chosen])
-        right.append(values[chosen] == values[has].min())
+        right.append(usable[chosen] == usable.min())
     return Choice(np.array(regret), float(np.mean(right)), float(np.mean(covered)), float(np.mean(sure)))

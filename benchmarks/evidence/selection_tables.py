@@ -14,6 +14,9 @@ from result_log import ResultLog
 from evidence.ranking_jobs import DEVELOPMENT, EPOCHS, LABELED, MIDDLE_RATE, RATES, SOURCES, TEST, Job
 from evidence.ranking_tables import BEST_PILOT, read_truth
 from evidence.selection import Table
+from modgap.ranking.history.lines import CONTROL, OBSERVED, TRAINED, VARIABLES, Setup, history_table
+from modgap.ranking.history.sketches import matching_targets
+from modgap.ranking.history.store import shipped_history
 
 FOLDER = Path(__file__).parent.parent
 TRUTH = FOLDER / "truth" / "ranking.jsonl"
@@ -24,6 +27,9 @@ IMAGE_TASKS = frozenset(
 )
 DENSE = 0.7
 """Models that a task needs, as a share of the task with the most models."""
+PILOTS = (*(f"pilot of {epochs} epoch{'s' if epochs > 1 else ''}" for epochs in EPOCHS), BEST_PILOT)
+STAGES = {PILOTS[0]: PILOTS[:1], PILOTS[1]: PILOTS[:2], PILOTS[2]: PILOTS[:3], BEST_PILOT: PILOTS}
+"""Pilots that are known at each stage."""
 PILOT_SIZE = 256
 """Training samples of the pilot of a learner."""
 FEWEST_SETS = 0.6
@@ -38,14 +44,7 @@ def fine_tuning_table(path: Path = TRUTH) -> Table:
         log.get(Job("half", next(iter(SOURCES)), target, 0, MIDDLE_RATE))["samples"]["test"] for target in truth.targets
     ]
     pilots = {name: -pilot / 100 for name, pilot in truth.pilots.items()}
-    names = [f"pilot of {epochs} epoch{'s' if epochs > 1 else ''}" for epochs in EPOCHS]
-    ordered = {name: pilots[name] for name in (*names, BEST_PILOT)}
-    stages = {
-        names[0]: names[:1],
-        names[1]: names[:2],
-        names[2]: names,
-        BEST_PILOT: [*names, BEST_PILOT],
-    }
+    ordered = {name: pilots[name] for name in PILOTS}
     return Table(
         f"Fine-tuning, at most {LABELED} labeled samples, {len(RATES)} rates",
         list(SOURCES),
@@ -55,8 +54,32 @@ def fine_tuning_table(path: Path = TRUTH) -> Table:
         dict.fromkeys(ordered, np.array(judged, float)),
         {"random weights": truth.controls / 100},
         {"transrate": truth.scores["transrate"]},
-        stages,
-        seconds=_seconds_of_pilots(log, truth.targets, names),
+        STAGES,
+        seconds=_seconds_of_pilots(log, truth.targets, PILOTS[:-1]),
+    )
+
+
+def shipped_table() -> Table:
+    """Return the errors of the history that ships; of targets with the same samples the first one counts alone."""
+    history = shipped_history()
+    table = history_table(history.lines, Setup(LABELED, EPOCHS[-1], RATES))
+    keys, used, same = {line.target: line.target_key for line in history.lines}, [], set()
+    for number, target in enumerate(table.targets):
+        if keys[target] not in same:
+            used.append(number)
+        same |= {keys[target], *matching_targets(history.sketches[keys[target]], history.sketches)}
+    layers = dict(zip(VARIABLES, np.moveaxis(table.errors[:, used], 2, 0), strict=True))
+    held_out = dict(zip(VARIABLES, np.moveaxis(table.held_out[:, used], 2, 0), strict=True))
+    names = dict(zip(OBSERVED, PILOTS, strict=True))
+    return Table(
+        f"The history that ships, at most {LABELED} labeled samples, {len(RATES)} rates",
+        table.sources,
+        [table.targets[number] for number in used],
+        layers[TRAINED],
+        {name: layers[variable] for variable, name in names.items()},
+        {name: np.nanmax(held_out[variable], axis=0) for variable, name in names.items()},
+        {"random weights": layers[CONTROL]},
+        stages=STAGES,
     )
 
 

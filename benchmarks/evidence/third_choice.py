@@ -10,7 +10,17 @@ from scipy import stats
 from evidence.ranking_tables import BEST_PILOT
 from evidence.replay_tables import SHORT, PrintedTable
 from evidence.replays import pools
-from evidence.selection import ALONE, CONSTANT, HISTORY, RANDOM, Table, Variables, judge_forecasts, judge_scores
+from evidence.selection import (
+    ALONE,
+    CONSTANT,
+    HISTORY,
+    RANDOM,
+    Table,
+    Variables,
+    constant_scores,
+    judge_forecasts,
+    judge_scores,
+)
 from evidence.third_jobs import EARLIER_TARGETS, EARLIER_TEXTS, SOURCES, judging_targets, last_error
 from evidence.two_way import exact_zeros, target_interval
 from modgap.answers.formatting import p_value_text
@@ -119,27 +129,6 @@ def of_constant(regrets: Mapping[str, np.ndarray], table: Table) -> dict[str, np
     constant = np.nanmean(earlier - np.nanmean(earlier, axis=0), axis=1).argmin()
     is_read = np.isfinite(table.errors[constant, len(EARLIER) :])
     return {name: np.where(is_read, values, np.nan) for name, values in regrets.items()}
-
-
-def constant_scores(errors: np.ndarray, n_earlier: int) -> np.ndarray:
-    """Return minus the mean error of each source on the earlier targets, less the mean of all sources there, (S, n).
-
-    On targets that the source with the lowest mean cannot read, the earlier targets that it cannot read count alone, if
-    there are any: so there is a constant answer for texts, too.
-
-    Args:
-        errors: Errors of the sources, (S, n), of the earlier targets first; NaN where there is none.
-        n_earlier: Number of earlier targets.
-    """
-    centered = errors[:, :n_earlier] - np.nanmean(errors[:, :n_earlier], axis=0)
-    is_unread = ~np.isfinite(errors[np.nanmean(centered, axis=1).argmin()])
-    scores = np.empty_like(errors)
-    for group in (is_unread, ~is_unread):
-        of_group = centered[:, group[:n_earlier]] if group[:n_earlier].any() else centered
-        n_errors = np.isfinite(of_group).sum(axis=1)
-        means = np.where(n_errors > 0, np.nansum(of_group, axis=1) / np.maximum(1, n_errors), np.inf)
-        scores[:, group] = -means[:, None]
-    return scores
 
 
 def _judged_regrets(table: Table, n_earlier: int) -> dict[str, np.ndarray]:
