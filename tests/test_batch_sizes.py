@@ -1,5 +1,6 @@
 """Batches of an update: together or in parts, halved when the memory does not suffice, and in reduced precision."""
 
+import functools
 import json
 from dataclasses import replace
 
@@ -40,10 +41,12 @@ def test_sizes_halve_together_down_to_one():
 
 def test_sizes_stay_below_what_fits_into_the_memory():
     stage = Recipe.model_validate({"stage2": {"batch_size": 6, "gradient_accumulation": 4}}).stage2
-    assert [BatchSizes(stage, 24, True, fitting).target for fitting in (None, 32, 8)] == [24, 24, 8]
-    apart = BatchSizes(stage, 24, merged=False, fitting=4)
+    assert [BatchSizes(stage, 24, True, fitting).target for fitting in ((), (32,), (8,))] == [24, 24, 8]
+    assert BatchSizes(stage, 24, True, (32, 32)).surrogate is None
+    apart = BatchSizes(stage, 24, False, (4, 16))
+    assert (apart.target, apart.surrogate) == (4, 16)
     apart.halve()
-    assert apart.target == 2
+    assert (apart.target, apart.surrogate) == (2, 8)
 
 
 @pytest.mark.parametrize(("images", "expected"), [(1, 16), (1.01, 8), (2, 8), (16, 1), (1000, 1)])
@@ -53,7 +56,7 @@ def test_as_many_samples_fit_as_their_activations(monkeypatch, images, expected)
     kept = 4 * (100 + 30)
     monkeypatch.setattr(placement, "ACTIVATION_BYTES", int(16 * kept / images))
     state = torch.get_rng_state()
-    assert fitting_batch(model, torch.ones(1, 100)) == expected
+    assert fitting_batch(model, functools.partial(model, torch.ones(1, 100))) == expected
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -156,11 +159,38 @@ def test_batches_are_halved_once_for_all_updates_of_an_epoch(tmp_path, monkeypat
 def test_batches_that_would_not_fit_on_a_cpu_are_divided_before(tmp_path, monkeypatch, caplog, method):
     settings = ("precision=float64", "stage1.batch_size=8", "stage2.batch_size=8")
     whole = run(tmp_path, "whole", method, *settings)
-    monkeypatch.setattr(loop, "fitting_batch", lambda _model, x: 2 * len(x))
+    monkeypatch.setattr(loop, "fitting_batch", lambda _model, pass_one: 2 if pass_one() is not None else 0)
     sizes = little_memory_for_the_target(monkeypatch, 2)
     assert_close(whole, run(tmp_path, "divided", method, *settings))
     assert all(max(parts) == 2 for parts in sizes)
     assert "The memory does not suffice" not in caplog.text
+
+
+def test_the_memory_of_a_sample_is_that_of_its_pass_in_the_stage(tmp_path, monkeypatch):
+    """The exact route keeps the graph of the gradient, and the surrogate has a pass of its own."""
+    compute, sizes = loop.fitting_batch, []
+    monkeypatch.setattr(loop, "fitting_batch", lambda *arguments: sizes.append(compute(*arguments)) or sizes[-1])
+    run(tmp_path, "exact", "mona", "stage1.route=exact", "stage2.epochs=0")
+    run(tmp_path, "differences", "mona", "stage1.route=finite-difference", "stage2.epochs=0")
+    exact, surrogate, differences, again = sizes
+    assert exact <= differences / 2
+    assert surrogate == again
+
+
+@pytest.mark.parametrize("method", ["mona", "replay"])
+def test_surrogate_batches_that_would_not_fit_on_a_cpu_are_divided_before(tmp_path, monkeypatch, method):
+    whole = run(tmp_path, "whole", method, "precision=float64")
+    compute, sizes = surrogate_loss.encoder_features, []
+    monkeypatch.setattr(loop, "fitting_batch", lambda _model, _pass_one: 4)
+
+    def features(parts, encoder, batch):
+        if encoder is not parts.encoder:
+            sizes.append(len(batch.inputs))
+        return compute(parts, encoder, batch)
+
+    monkeypatch.setattr(surrogate_loss, "encoder_features", features)
+    assert_close(whole, run(tmp_path, "divided", method, "precision=float64"))
+    assert max(sizes) == 4
 
 
 def test_a_pass_that_fails_is_told_by_the_update(tmp_path, monkeypatch):

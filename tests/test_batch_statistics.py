@@ -56,7 +56,7 @@ def test_only_batch_normalization_that_trains_joins_batches(tmp_path):
 def test_batches_are_never_divided_where_they_have_statistics(tmp_path, monkeypatch, method, expected):
     """Stage 1 uses the running statistics, so it may divide its batches."""
     asked = []
-    monkeypatch.setattr(loop, "fitting_batch", lambda _model, x: asked.append(x) or 1)
+    monkeypatch.setattr(loop, "fitting_batch", lambda _model, one: asked.append(one) or 1)
     run(tmp_path / "run", method, SOURCE, target_file(tmp_path, "classification"), tmp_path, input_size=32)
     assert len(asked) == expected
 

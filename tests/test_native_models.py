@@ -267,9 +267,9 @@ def test_the_longest_text_tells_how_many_fit_into_the_memory(folder: Path, monke
     # Four times two words, and a token at each end.
     longest = 10
 
-    def fitting_batch(model: Any, x: torch.Tensor) -> int:
-        assert tuple(x.shape) == (1, 3, longest)
-        assert compute(model, x) > 8
+    def fitting_batch(model: Any, pass_one: Any) -> int:
+        assert tuple(pass_one.args[0].x.shape) == (1, 3, longest)
+        assert compute(model, pass_one) > 8
         return 8
 
     def sized_gradient(step: Objective, parts: Any, *arguments: Any) -> Any:

@@ -1,12 +1,13 @@
 """The training loop of all methods: updates, the log, the choice of the best epoch, checkpoints and resumption."""
 
 import copy
+import functools
 import logging
 import math
 import operator
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +28,7 @@ from modgap.training.batches import MicroBatches, generator, join_short_end
 from modgap.training.checkpoint import AVERAGE, MODEL, OPTIMIZER, BestEpoch, Position, restore_model, restore_optimizer
 from modgap.training.method import Stage, Training
 from modgap.training.native_inputs import text_input
-from modgap.training.placement import BatchSizes, fitting_batch, merges_batches, reduced_precision
+from modgap.training.placement import BatchSizes, fitting_batch, merges_batches
 from modgap.training.recipe import FullStage, OptimizerSettings
 from modgap.training.task_loss import LossGradient
 
@@ -111,7 +112,7 @@ class _StageLoop:
         trains_all = stage.recipe_section == "stage2"
         merged = merges_batches(training.recipe, training.model, training.device, trains_all)
         surrogate_batch = training.recipe.stage1.surrogate_batch
-        self.sizes = BatchSizes(self.settings, surrogate_batch, merged, self._fitting_batch(), self.objective.divides)
+        self.sizes = BatchSizes(self.settings, surrogate_batch, merged, self._fitting_batches(), self.objective.divides)
         reader = None if self.objective.surrogate is None else self.objective.surrogate.reader
         self.loader = self.feed.updates(number, reader)
         self.last_checkpoint = time.monotonic()
@@ -121,25 +122,27 @@ class _StageLoop:
         The values may still be on the device.
         """
 
-    def _fitting_batch(self) -> int | None:
-        """Return how many samples may pass through the model together; None for no limit.
+    def _fitting_batches(self) -> list[int]:
+        """Return how many samples of the target and of the surrogate may pass together; empty for no limit.
 
         Texts differ in length, so the longest of the training samples tells it.
         """
         training = self.training
         self._set_mode()
         if training.device.type != "cpu" or uses_batch_statistics(self.model):
-            return None
+            return []
         rows, samples = training.data.train, training.data.table.samples
         if text_input(training.data.transform) is not None:
             rows = rows[[int(np.argmax([len(samples[int(row)]) for row in rows]))]]
-        (batch,) = self.feed.load([rows[:1]], self.number, 0)
+        (part,) = self.feed.load([rows[:1]], self.number, 0)
+        passes: list[Callable[[], object]] = [functools.partial(self.objective.pass_one, part)]
+        if self.objective.surrogate is not None:
+            passes.append(functools.partial(self.objective.surrogate.pass_one, self.model))
         try:
-            with reduced_precision(training.device, training.autocast):
-                return fitting_batch(self.model, batch.x)
+            return [fitting_batch(self.model, one) for one in passes]
         except (RuntimeError, ValueError):
             # The first update fails too, and says where.
-            return None
+            return []
 
     def run(self, position: Position) -> Position:
         """Train the remaining epochs, and return the position after them.

@@ -42,6 +42,9 @@ class ReadAhead(Protocol):
     def receive(self, update: Any) -> None:
         """Take over what the function returned for the next update."""
 
+    def pass_one(self, model: TargetModel) -> object:
+        """Pass one sample through the model, and return what keeps all that a gradient needs of it."""
+
 
 class Objective:
     """Objective of a stage. This one is the loss of the target, L_t of equation (1); others are its subclasses.
@@ -129,6 +132,10 @@ class Objective:
         return TaskLoss(
             self.model, self.loss, tuple(parts), len(rows), training.processes, training.autocast, self._forward
         )
+
+    def pass_one(self, part: MicroBatch) -> object:
+        """Pass one sample of the target through the model, and return what keeps all that a gradient needs of it."""
+        return self.task_loss([part], np.zeros(1)).value(self.model, part)
 
     def gradient(
         self,

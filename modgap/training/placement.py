@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -150,24 +150,26 @@ def check_precision(precision: str, device: torch.device) -> None:
         )
 
 
-def fitting_batch(model: nn.Module, x: Tensor) -> int:
-    """Return how many samples of one size may pass through a model on a CPU together: a power of two.
+def fitting_batch(model: nn.Module, pass_one: Callable[[], object]) -> int:
+    """Return how many samples may pass through a model on a CPU together: a power of two.
 
     A GPU says when its memory does not suffice. On a CPU the system may end the process without a word.
 
     Args:
-        model: The model, in which no batch normalization trains.
-        x: Inputs of one sample, (1, ...).
+        model: The model.
+        pass_one: Function that passes one sample through it.
     """
     constants = {one.untyped_storage().data_ptr() for one in (*model.parameters(), *model.buffers())}
     kept: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         # A storage that is freed within the pass would give its address to the next one.
-        return kept.setdefault(tensor.untyped_storage().data_ptr(), tensor.detach())
+        detached = tensor.detach()
+        kept[tensor.untyped_storage().data_ptr()] = detached
+        return detached
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), seeded(x.device, 0):
-        model(x)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), seeded(torch.device("cpu"), 0):
+        pass_one()
     size = sum(one.untyped_storage().nbytes() for address, one in kept.items() if address not in constants)
     return 1 << max(0, (ACTIVATION_BYTES // max(1, size)).bit_length() - 1)
 
@@ -180,7 +182,7 @@ class BatchSizes:
         settings: Settings of the stage.
         surrogate_batch: Number of surrogate samples of one update.
         merged: True if all batches of an update start together.
-        fitting: Number of target samples that fit into the memory; None if that is not known.
+        fitting: Numbers of target and of surrogate samples that fit into the memory; empty if they are not known.
         divides: False if the objective cannot take its samples in smaller parts, as the alignment of classes by `orca`.
         halvings: How often the numbers were halved.
     """
@@ -188,7 +190,7 @@ class BatchSizes:
     settings: OptimizerSettings
     surrogate_batch: int
     merged: bool
-    fitting: int | None = None
+    fitting: Sequence[int] = ()
     divides: bool = True
     halvings: int = 0
 
@@ -196,12 +198,13 @@ class BatchSizes:
     def target(self) -> int:
         """Largest number of target samples."""
         together = self.settings.batch_size * (self.settings.gradient_accumulation if self.merged else 1)
-        return max(1, min(together, self.fitting or together) >> self.halvings)
+        return max(1, min([together, *self.fitting[:1]]) >> self.halvings)
 
     @property
     def surrogate(self) -> int | None:
         """Largest number of surrogate samples; None for all of an update."""
-        return max(1, self.surrogate_batch >> self.halvings) if self.halvings else None
+        size = max(1, min([self.surrogate_batch, *self.fitting[1:]]) >> self.halvings)
+        return size if size < self.surrogate_batch else None
 
     @property
     def can_halve(self) -> bool:

@@ -157,6 +157,11 @@ class SurrogateFeatures:
         features = [functools.partial(self._features_of_batch, part) for part in batches]
         return OuterLoss(features, labels, function, self._training.processes, normalizes)
 
+    def pass_one(self, model: TargetModel) -> Tensor:
+        """Return the features of one sample of the first batch, which may be padded to the longest."""
+        _, batch, _ = self.reader(0)
+        return self._features_of_batch(upload(batch.divide(1)[0], self._training.device), model)
+
     def _features_of_batch(self, batch: SurrogateBatch, model: TargetModel) -> Tensor:
         """Return the features of a surrogate batch, computed in reduced precision if that is asked for."""
         with reduced_precision(self._training.device, self._training.autocast):

@@ -175,6 +175,15 @@ class MonaObjective(Objective):
         """False for finite differences, because the rounding of TF32 is larger than they are."""
         return super().allows_tf32 and self._settings.route != "finite-difference"
 
+    def pass_one(self, part: MicroBatch) -> object:
+        """Pass one sample through the model, and return the graph of its gradient if the exact route keeps it."""
+        if self.surrogate is None or self._settings.route != "exact":
+            return super().pass_one(part)
+        parameters = dict(self.model.named_parameters())
+        names = [name for name in parameters if name not in self.trained]
+        task = self.task_loss([part], np.zeros(1))
+        return task_gradient_with_graph(task, parameters, names, names, self._settings.route)
+
     def gradient(
         self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int, part_size: int | None = None
     ) -> LossGradient:
