@@ -82,9 +82,9 @@ def set_dropout(model: nn.Module, probability: float) -> None:
 
 TRAINING_MODE_ONLY = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
 """Functions of transformers, whose layers recompute activations in training mode alone. Stage 1 has evaluation mode."""
+CHECKPOINTING_FUNCTIONS = ("set_grad_checkpointing", *TRAINING_MODE_ONLY)
 ACTIVATION_BYTES = 1 << 32
 """Bytes that a batch on a CPU may keep for its backward pass, besides the parameters."""
-CHECKPOINTING_FUNCTIONS = ("set_grad_checkpointing", *TRAINING_MODE_ONLY)
 
 
 def enable_gradient_checkpointing(encoder: nn.Module, *, has_stage1: bool = False) -> None:
