@@ -21,6 +21,7 @@ from evidence.selection import (
     judge_forecasts,
     judge_scores,
 )
+from evidence.selection_tables import PILOTS
 from evidence.third_jobs import EARLIER_TARGETS, EARLIER_TEXTS, SOURCES, judging_targets, last_error
 from evidence.two_way import exact_zeros, target_interval
 from modgap.answers.formatting import p_value_text
@@ -29,8 +30,7 @@ from modgap.ranking.source_patterns import split_input_size
 
 PROBE = "linear probe by cross-validation"
 LABELED = "128"
-PILOTS = tuple(f"pilot of {epochs} epoch{'s' if epochs > 1 else ''}" for epochs in EPOCHS)
-STAGES = {SHORT: PILOTS[:2], BEST_PILOT: (*PILOTS, BEST_PILOT)}
+STAGES = {SHORT: PILOTS[:2], BEST_PILOT: PILOTS}
 """Pilots that are known at each stage."""
 EARLIER = (*EARLIER_TARGETS, *EARLIER_TEXTS)
 REPORTED = (RANDOM, CONSTANT, ALONE, SHORT, HISTORY.format(SHORT), BEST_PILOT, HISTORY.format(BEST_PILOT), PROBE)
@@ -71,7 +71,6 @@ def error_table(
         held_out[cell] = middle["samples"]["test"]
         seconds[SHORT][cell[1]] += middle["seconds"] * EPOCHS[1] / EPOCHS[-1]
         seconds[BEST_PILOT][cell[1]] += sum(half["seconds"] for half in halves.values())
-    names = (*PILOTS, BEST_PILOT)
     is_read = np.isfinite(errors[:, len(EARLIER) :]).all(axis=0)
     # The same samples judge all sources.
     judged = np.array([next(iter(column[np.isfinite(column)]), np.nan) for column in held_out.T])
@@ -80,8 +79,8 @@ def error_table(
         sources,
         every,
         errors,
-        dict(zip(names, pilots, strict=True)),
-        dict.fromkeys(names, judged),
+        dict(zip(PILOTS, pilots, strict=True)),
+        dict.fromkeys(PILOTS, judged),
         scores={PROBE: _probe_scores(probes, sources, every)},
         stages=STAGES,
         seconds={name: float(np.mean(spent[len(EARLIER) :], where=is_read)) for name, spent in seconds.items()}
