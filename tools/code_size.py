@@ -1,15 +1,19 @@
-"""Count the code of the project: lines, modules, classes, functions that are used once, and the layers of packages.
+"""Count the project: code lines by room, modules, classes, functions, layers of packages, options, and words of docs.
 
     python tools/code_size.py [ROOT]
 
 Lines are those of code, without blank lines, comments and docstrings. A class is made in one place if one expression of
 the code calls it. A function of a module is used once if its name occurs in one expression: of its module if the name
-begins with an underscore, else of all code. The command line is one of the packages.
+begins with an underscore, else of all code. The command line is one of the packages. Options are counted by name in the
+running command line, so the dependencies of modgap must be installed. Words are those of the README and the docs.
 """
 
 import argparse
 import ast
 import io
+import os
+import subprocess
+import sys
 import tokenize
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
@@ -18,6 +22,28 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("modgap", "cli")
+BESIDE = {
+    "zoo/modgap_zoo": "the zoo",
+    "tests": "tests of the core",
+    "zoo/tests": "tests of the zoo",
+    "benchmarks": "benchmarks",
+}
+OPTIONS = """
+import click
+from modgap.cli.main import modgap
+
+
+def commands(command, context):
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            yield from commands(command.get_command(context, name), context)
+    yield command
+
+
+found = list(commands(modgap, click.Context(modgap)))
+options = [one.opts[-1] for command in found for one in command.params if isinstance(one, click.Option)]
+print(sum(not isinstance(one, click.Group) for one in found), len(options), len(set(options)))
+"""
 NO_CODE = (
     tokenize.COMMENT,
     tokenize.NL,
@@ -69,8 +95,10 @@ def code_lines(text: str) -> int:
 
 
 def room(path: Path) -> str:
-    """Return the package that a module is in: `modgap/x`, or `modgap/x.py` for a loose module."""
-    return "/".join(path.parts[:2]) if path.parts[0] == "modgap" else path.parts[0]
+    """Return the room that a module is in: a folder, or `modgap/x.py` for a loose module; loose tests are one room."""
+    if path.parts[0] == "modgap" or (path.parts[0] != "cli" and len(path.parts) > 2):
+        return "/".join(path.parts[:2])
+    return path.parts[0]
 
 
 def measure(root: Path, folders: Iterable[str] = FOLDERS) -> Size:
@@ -154,6 +182,22 @@ def layers(graph: dict[str, set[str]]) -> list[list[str]]:
     return [sorted(n for n, h in heights.items() if h == height) for height in range(1, 1 + max(heights.values()))]
 
 
+def options(root: Path) -> tuple[int, int, int]:
+    """Return the numbers of commands, of declared options, and of options of different names."""
+    call = [sys.executable, "-c", OPTIONS]
+    found = subprocess.run(
+        call, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True, check=True
+    )
+    commands, declared, names = map(int, found.stdout.split())
+    return commands, declared, names
+
+
+def words(root: Path) -> int:
+    """Return the number of words of the README and the docs."""
+    pages = [root / "README.md", *(path for path in (root / "docs").rglob("*.md") if "_build" not in path.parts)]
+    return sum(len(page.read_text("utf-8").split()) for page in pages)
+
+
 def main() -> None:
     """Print the sizes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -164,7 +208,11 @@ def main() -> None:
     for name, lines in sorted(size.lines.items()):
         print(f"{lines:7,}  {name}")
     print(f"{total:7,}  code lines of modgap and cli")
-    print(f"{sum(measure(root, ['tests']).lines.values()):7,}  code lines of tests")
+    for folder, title in BESIDE.items():
+        lines = measure(root, [folder]).lines
+        if len(lines) > 1:
+            print("".join(f"{n:7,}  {name}\n" for name, n in sorted(lines.items())), end="")
+        print(f"{sum(lines.values()):7,}  code lines of {title}")
     print(f"{size.modules:7,}  modules")
     print(f"{size.classes:7,}  classes, {size.classes_made_once:,} of them made in one place")
     once = size.functions_used_once
@@ -176,6 +224,9 @@ def main() -> None:
     n_imports = sum(map(len, graph.values()))
     print(f"{len(graph):7,}  packages and loose modules, {n_imports:,} imports between them, {len(floors)} layers")
     print(f"         circles: {', '.join(sorted(in_circles)) or 'none'}")
+    commands, declared, names = options(root)
+    print(f"{names:7,}  options, declared {declared:,} times for {commands} commands")
+    print(f"{words(root):7,}  words of README and docs")
 
 
 if __name__ == "__main__":

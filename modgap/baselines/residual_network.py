@@ -136,7 +136,7 @@ def _train(inputs: Tensor, truth: Truth, rate: float, stride: int) -> nn.Module:
         for rows in torch.randperm(len(inputs)).tensor_split(batches):
             optimizer.zero_grad()
             loss = _loss(network(inputs[rows]), y[rows], None if mask is None else mask[rows], truth.output.task)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             schedule.step()
     return network

@@ -91,7 +91,7 @@ class BatchLimit:
         # A batch of another thread, which began before the last halving, may be larger.
         self.size = min(self.size, batch_size // 2)
         log.warning("Out of memory with batches of %d samples. Continuing with %d.", batch_size, self.size)
-        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
 
 

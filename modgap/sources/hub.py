@@ -89,7 +89,7 @@ class Repository:
         if not sys.stderr.isatty():
             disable_progress_bars()
         verbosity = logging.get_verbosity()
-        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        logging.set_verbosity_error()
         try:
             snapshot_download(self.name, revision=self.revision, allow_patterns=list(patterns))
         except Exception as error:  # the client's HTTP library, and with it the errors, change with its version

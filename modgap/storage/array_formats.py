@@ -163,7 +163,7 @@ def read_npy_stream_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }
-    version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
+    version = np.lib.format.read_magic(stream)
     return readers[version](stream)
 
 

@@ -242,7 +242,7 @@ def name_in_title(name: str, kind: str) -> str:
 
 @cache
 def _renderer() -> RendererAgg:
-    return RendererAgg(1, 1, DPI)  # type: ignore[no-untyped-call]
+    return RendererAgg(1, 1, DPI)
 
 
 @lru_cache(maxsize=10_000)
@@ -255,7 +255,7 @@ def text_width(text: str, size: float, bold: bool = False) -> float:
         bold: True for bold type.
     """
     font = FontProperties(family=list(_installed_fonts()), size=size, weight="bold" if bold else "normal")
-    width, _, _ = _renderer().get_text_width_height_descent(text, font, ismath=False)  # type: ignore[no-untyped-call]
+    width, _, _ = _renderer().get_text_width_height_descent(text, font, ismath=False)
     return float(width) / DPI
 
 

@@ -39,7 +39,7 @@ def image_input(spec: HfSpec, config: Any, input_size: int | None) -> ImageInput
     """
     folder = spec.files.require(PREPROCESSING, "image preprocessing")
     with one_line_errors(f"transformers cannot read the image preprocessing of {spec.name}"):
-        processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)  # type: ignore[no-untyped-call]
+        processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
         record = processor.to_dict()
         channels = getattr(config, "num_channels", 3)
         size = (input_size, input_size) if input_size else _pixels(config, record)
@@ -100,7 +100,7 @@ def audio_input(spec: HfSpec, input_size: int | None) -> AudioInput:
         raise input_size_error(spec.name, "audio")
     folder = spec.files.require(PREPROCESSING, "audio preprocessing")
     with one_line_errors(f"transformers cannot read the audio preprocessing of {spec.name}"):
-        extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)  # type: ignore[no-untyped-call]
+        extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)
         # Extractors like Whisper's have chunks of one length, for which alone the model has positions.
         padding = "max_length" if hasattr(extractor, "chunk_length") else True
         return AudioInput(extractor, int(extractor.sampling_rate), padding)

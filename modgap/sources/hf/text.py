@@ -32,7 +32,7 @@ def smiles_tokenizer(vocabulary: Path) -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(TOKEN), "isolated")
     ends = [(token, numbers[token]) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         model_max_length=LENGTH,
         unk_token="[UNK]",

@@ -42,7 +42,7 @@ def symbol_input(
         tokenizer.post_processor = processors.TemplateProcessing(
             single=f"$A {end}", special_tokens=[(end, numbers[end])]
         )
-    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+    fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, model_max_length=length, pad_token=PADDING, model_input_names=TOKEN_ARRAYS
     )
     return TextInput(fast, length)

@@ -188,7 +188,7 @@ def build_source(
         raise headless_error(architecture)
     if fill:
         fill(model)
-    config = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
+    config = resolve_model_data_config(model)
     size = tuple(config["input_size"][1:])
     if input_size and (input_size, input_size) != size:
         size = (input_size, input_size)
