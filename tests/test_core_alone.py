@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """Run commands of the core in a fresh environment with the libraries of this one, but with no other part of modgap."""
+    """Run commands of the core in a fresh environment with the libraries of this one, but without the zoo."""
     folder = tmp_path_factory.mktemp("alone")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "environment")], check=True)
     python = folder / "environment" / "bin" / "python"
@@ -33,9 +33,8 @@ def alone(tmp_path_factory):
 
 @pytest.mark.long
 def test_the_first_command_of_the_readme_answers_without_the_zoo(alone):
-    (first,) = [
-        line for line in (ROOT / "README.md").read_text("utf-8").splitlines() if line.startswith("$ modgap dis")
-    ]
+    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+    (first,) = (line for line in lines if line.startswith("$ modgap discrepancy"))
     done = alone(*first.split()[2:], "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["target"] == "digits"
