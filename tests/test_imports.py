@@ -17,6 +17,7 @@ import modgap.cli
 
 LAYERS = (
     "errors",
+    "zoo",
     "process",
     "storage",
     "labels",
