@@ -13,6 +13,7 @@ from cloup.formatting import HelpSection, ensure_is_cloup_formatter
 
 from modgap.cli.commands import COMMANDS, SECTIONS, load_command, name_options
 from modgap.cli.groups import HelpGroup, example
+from modgap.cli.removed import removed_command, removed_option
 from modgap.errors import InputError, first_line, printable
 from modgap.process.end import mark_announced, stop_signal
 from modgap.process.resources import share_heap
@@ -46,6 +47,8 @@ class LazyGroup(HelpGroup):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command with this name, from the module with the same name; None when there is none."""
+        if gone := removed_command(cmd_name):
+            raise click.UsageError(gone)
         if cmd_name not in COMMANDS:
             return None
         # The command imports libraries that start threads, and the heap has to be shared before.
@@ -159,9 +162,12 @@ def _failure_message(error: BaseException) -> str:
 
 def _usage_message(error: click.ClickException) -> str:
     """Return the message of click's error, with the most similar options or else the command that shows the help."""
-    if isinstance(error, click.NoSuchOption) and error.possibilities:
-        return f"{error.message.rstrip('.')}. Did you mean {' or '.join(error.possibilities)}?"
     context = getattr(error, "ctx", None)
+    if isinstance(error, click.NoSuchOption):
+        if context and (gone := removed_option(context.info_name or "", error.option_name)):
+            return gone
+        if error.possibilities:
+            return f"{error.message.rstrip('.')}. Did you mean {' or '.join(error.possibilities)}?"
     # Versions of click differ in whether the message ends with a period.
     message = f"{error.format_message().rstrip('.')}."
     return f"{message} See {context.command_path} --help." if context else message
