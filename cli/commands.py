@@ -23,7 +23,6 @@ SECTIONS = {
         "rank": "Rank source models for target data.",
         "report": "Write results as one self-contained HTML page.",
         "scores": "List the transferability scores, or show one.",
-        "history": "Build, list, merge, add, export or remove earlier errors.",
     },
     "Transfer": {
         "transfer": "Find the best model for your data within some minutes.",

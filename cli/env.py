@@ -19,7 +19,7 @@ PACKAGES = (
     "matplotlib",
     "seaborn",
 )
-VARIABLES = ("MODGAP_CACHE", "MODGAP_HISTORY", "HF_HUB_OFFLINE", "NO_COLOR", "OMP_NUM_THREADS", "NUMBA_CACHE_DIR")
+VARIABLES = ("MODGAP_CACHE", "HF_HUB_OFFLINE", "NO_COLOR", "OMP_NUM_THREADS", "NUMBA_CACHE_DIR")
 
 
 @cloup.command(epilog=example("modgap env"))

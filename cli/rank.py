@@ -63,7 +63,7 @@ MANIFESTS = "Describe data of your own in manifests, and pass their paths to --t
 ONE_BY_ONE = "Rank the targets one by one."
 OF_ONE_TARGET = {
     "data_dir": "Say where data lies with modgap data path.",
-    **dict.fromkeys(("layers", "pilot", "pilot_epochs", "minutes", "budget", "formats"), ONE_BY_ONE),
+    **dict.fromkeys(("layers", "pilot", "formats"), ONE_BY_ONE),
 }
 """Options that apply to a single target, besides those of custom data, and what to do for several."""
 
@@ -200,7 +200,7 @@ def _status_row(stage: "StageState", running: "RankingProgress", now: float) -> 
     ),
 )
 @option_group(
-    "Pilots and earlier targets",
+    "Pilots",
     option(
         "--pilot",
         metavar="[N]",
@@ -209,30 +209,9 @@ def _status_row(stage: "StageState", running: "RankingProgress", now: float) -> 
         default="0",
         show_default=False,
         callback=_parse_pilot,
-        help="Fine-tune all sources for 3 epochs on one half of at most 256 training samples. Their errors on other "
-        "samples, with those of the same sources on earlier targets (modgap history), tell which source is best, how "
-        "sure that is, and the error to expect. With a number N, the first N sources by earlier targets, or by the "
-        "score without any, are fine-tuned for 10 epochs at three learning rates, with two more seeds at the best.",
-    ),
-    option(
-        "--pilot-epochs",
-        type=click.Choice(["1", "3", "10"]),
-        metavar="1|3|10",
-        help="Epochs of one fine-tuning of each source, at one learning rate.",
-    ),
-    option(
-        "--minutes",
-        type=float,
-        metavar="M",
-        help="Begin fine-tunings of --pilot as long as they are expected to end within so many minutes: of at least "
-        "two sources, of as many more as the time suffices for, and then at three rates of those that may be the best.",
-    ),
-    option(
-        "--history",
-        type=click.Choice(["all", "none"]),
-        default="all",
-        help="all: earlier targets count, and the errors of the pilots are added to your history, where neither --by "
-        "nor --weight is given. none: the score and the pilots decide, and nothing is added.",
+        help="Fine-tune the first N known sources of this kind of target (all without N) for 10 epochs at three "
+        "learning rates, on one half of at most 256 training samples, with two more seeds at the best. Their errors on "
+        "other samples decide which is best. The time that it takes is told before.",
     ),
 )
 @sample_options(default_limit=2000, default_split="train")
@@ -283,14 +262,6 @@ def _status_row(stage: "StageState", running: "RankingProgress", now: float) -> 
     dtype_option,
     batch_size_option,
     loader_workers_option,
-    option(
-        "--budget",
-        type=float,
-        metavar="MINUTES",
-        help="End after about so many minutes: all sources are scored on few samples, the better half of them on "
-        "more, and so on. The first round is always completed, and controls are scored only if the time suffices "
-        "for all samples. The result says what was left out, and how close it was.",
-    ),
     option(
         "--backend",
         type=click.Choice(["loky", "serial", "dask", "slurm", "pbs", "lsf"]),
@@ -395,7 +366,6 @@ def _rank_one(target: str, sources: Sequence[str], backend: "Backend", folder: P
             sources,
             _build_request(options),
             backend,
-            budget=None if options["budget"] is None else 60 * options["budget"],
             progress=progress,
             listener=listener,
         )
@@ -494,9 +464,8 @@ def _check_engine(options: Options) -> None:
         raise UsageError(f"--address applies to --backend dask, not to {backend}.")
     if options["cluster"] and backend not in CLUSTERS:
         raise UsageError(f"--cluster applies to --backend slurm, pbs and lsf, not to {backend}.")
-    for name, other in (("shard", "cached"), ("shard", "budget"), ("cached", "budget")):
-        if options[name] and options[other] not in (None, False):
-            raise UsageError(f"--{name} and --{other} exclude each other. Remove one of them.")
+    if options["shard"] and options["cached"]:
+        raise UsageError("--shard and --cached exclude each other. Remove one of them.")
 
 
 def _build_request(options: Options) -> "RankRequest":
@@ -517,9 +486,6 @@ def _build_request(options: Options) -> "RankRequest":
         errors=ErrorOptions(options["weight"], options["splits"], options["per_class"]),
         layers=parse_layers(options["layers"]),
         pilot=options["pilot"],
-        pilot_epochs=options["pilot_epochs"] and int(options["pilot_epochs"]),
-        minutes=options["minutes"],
-        history=options["history"] == "all",
     )
 
 

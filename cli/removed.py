@@ -1,8 +1,17 @@
 """Options and commands that earlier versions had, and what to write in their place."""
 
-REMOVED_OPTIONS: dict[tuple[str, str], str] = {}
+PILOT = "Pass --pilot N, which fine-tunes the first N known sources for ten epochs at three learning rates."
+REMOVED_OPTIONS: dict[tuple[str, str], str] = {
+    ("rank", "--budget"): "Pass fewer sources, or fewer samples with --limit.",
+    ("rank", "--minutes"): PILOT,
+    ("rank", "--pilot-epochs"): PILOT,
+    ("rank", "--history"): "A ranking begins with the known sources of the target's kind, and keeps no history.",
+}
 """What to write in place of an option, by command and option."""
-REMOVED_COMMANDS: dict[str, str] = {}
+REMOVED_COMMANDS: dict[str, str] = {
+    "history": "modgap rank names the known sources of the target's kind instead. Your history folder is left as it "
+    "is; to export it, run modgap history export with version 0.1 before you update.",
+}
 """What to write in place of a command."""
 
 

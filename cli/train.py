@@ -164,9 +164,6 @@ def train(**options: Any) -> None:
             backend = Backend("loky", options["jobs"]) if options["jobs"] else None
             run = run_sweep(request, folder, sweep, backend=backend, resume=resume, progress=progress)
     if _is_main_process():
-        from modgap.ranking.history.store import remember_run
-
-        remember_run(run.record, request.target, request.weights)
         _print_run(run, request, options)
 
 

@@ -47,19 +47,15 @@ def rank(
     data_dir: str | Path | None = None,
     pseudo_classes: int | None = None,
     layers: str = "last",
-    budget: float | None = None,
     pilot: int | Literal["all"] = 0,
-    pilot_epochs: int | None = None,
-    minutes: float | None = None,
-    history: Literal["all", "none"] = "all",
     progress: Progress | None = None,
 ) -> RankingResult | MatrixResult:
     """Rank sources by how well they should transfer to a target, or to each of several, as `modgap rank` does.
 
     Args:
         target: Name or path of the target, or a pair (x, y) of arrays, as for `modgap.open_target`. Or a list of names
-            and paths of several targets, to which `custom_data`, `data_dir`, `layers`, `budget` and the options of
-            pilots do not apply. `@diverse` stands for all targets on this machine with an open license and without near
+            and paths of several targets, to which `custom_data`, `data_dir`, `layers` and `pilot` do not
+            apply. `@diverse` stands for all targets on this machine with an open license and without near
             copies.
         sources: Names of the sources, as for `modgap.open_source`. A name may end with the size of the source's input,
             as in `vit-b@128px`. `@diverse` stands for all sources on this machine with an open license and without near
@@ -94,17 +90,8 @@ def rank(
         pseudo_classes: Number of clusters that serve as the classes of a regression target; None for the manifest's.
         layers: `last` for the output of the encoder alone, `all` to score each layer of each source too, or numbers of
             layers such as `2,4`, which the last layer joins.
-        budget: Minutes after which the ranking should end: all sources are scored on few samples, the better half of
-            them on more, and so on. None for no limit.
-        pilot: `all` to fine-tune all sources for 3 epochs; their errors on other samples, with those of the same
-            sources on earlier targets, tell which source is best, how sure that is, and the error to expect. Or the
-            number of the first sources that are fine-tuned for ten epochs at three rates, with three seeds at the best;
-            the first by earlier targets, or by the score without any. 0 for none.
-        pilot_epochs: Epochs of one fine-tuning of each source at one rate: 1, 3 or 10. None for the above.
-        minutes: Minutes within which pilots are expected to end: of at least two sources, of as many more as there is
-            time for, and then at three rates of those that may be the best. None for no more than the above.
-        history: `all` to let earlier targets count, and to add the errors of the pilots to your history, where neither
-            `by` nor `weight` is given; `none` for neither.
+        pilot: Number of the first known sources of the target's kind that are fine-tuned for ten epochs at three rates,
+            with three seeds at the best, or `all`; their errors on other samples decide which is best. 0 for none.
         progress: Called with the name of a stage and the share of its work done since the last call.
 
     Returns:
@@ -141,16 +128,13 @@ def rank(
         errors=errors,
         layers=parse_layers(layers),
         pilot=pilot,
-        pilot_epochs=pilot_epochs,
-        minutes=minutes,
-        history=history == "all",
     )
     sources = _expand_pool(sources, diverse_sources)
     target = [target] if target == DIVERSE else target
     if isinstance(target, Sequence) and not isinstance(target, str) and all(isinstance(one, str) for one in target):
         target = _expand_pool(target, diverse_targets)
-        of_one = {"custom_data": custom_data, "data_dir": data_dir, "budget": budget, "pilot": pilot or None}
-        of_one |= {"pilot_epochs": pilot_epochs, "minutes": minutes, "layers": None if layers == "last" else layers}
+        of_one = {"custom_data": custom_data, "data_dir": data_dir, "pilot": pilot or None}
+        of_one |= {"layers": None if layers == "last" else layers}
         if unfit := [name for name, value in of_one.items() if value is not None]:
             raise UsageError(
                 f"`{unfit[0]}` applies to one target, and `target` is a list. Rank the targets one by one."
@@ -163,7 +147,6 @@ def rank(
         sources,
         request,
         Backend(backend, jobs),
-        budget=None if budget is None else 60 * budget,
         progress=progress,
     )
 

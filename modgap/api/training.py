@@ -9,7 +9,6 @@ from modgap.api.opening import target_request
 from modgap.errors import Progress, UsageError
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend
-from modgap.ranking.history.store import remember_run
 from modgap.targets import CustomData
 from modgap.training.method import EpochCallback
 from modgap.training.run_folder import Run
@@ -122,7 +121,6 @@ def train(
             progress=progress,
             on_epoch_end=on_epoch_end,
         )
-    remember_run(run.record, request.target, weights)
     return run
 
 

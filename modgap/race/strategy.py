@@ -85,7 +85,7 @@ class Strategy:
     Attributes:
         baselines: Seconds that each baseline is expected to take for one fold, by name; quick ones.
         more_baselines: The same of the other baselines.
-        sources: Names of the sources, those that were best on earlier targets first.
+        sources: Names of the sources, those that are known to suit the kind of target first.
         n_labeled: Number of labeled samples.
         seconds: Budget in seconds; with 0, the quick baselines alone take part.
         workers: Number of steps that run side by side.

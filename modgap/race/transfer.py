@@ -70,7 +70,6 @@ class RaceRequest:
         sources: Names of the sources; empty for those on this machine with an open license and without near copies.
         samples: Largest number of samples of each split, the seed of everything random, and the device.
         steps: Steps to repeat in place of a strategy; empty for a strategy.
-        history: True to try sources first that were good on earlier targets.
     """
 
     target: TargetRequest
@@ -78,7 +77,6 @@ class RaceRequest:
     sources: tuple[str, ...] = ()
     samples: SampleRequest = field(default_factory=SampleRequest)
     steps: tuple[Step, ...] = ()
-    history: bool = True
 
     def __post_init__(self) -> None:
         """Raise if the minutes are not possible, or a field of the samples does not apply."""
@@ -281,10 +279,8 @@ class _Running:
             request.target,
             request.sources,
             labeled,
-            request.samples.seed,
             seconds=60 * request.minutes,
             workers=self._workers(),
-            history=request.history,
         )
         if request.steps:
             done = {one.step for one in self.outcomes}

@@ -10,15 +10,14 @@ import numpy as np
 from modgap.answers import Answer, Curve, Mark, Table
 from modgap.answers.formatting import format_p_value
 from modgap.errors import count, visible_name
-from modgap.ranking.check_sentences import format_chance, score_label
+from modgap.ranking.check_sentences import score_label
 from modgap.ranking.checks import best_baseline, compare_baseline, control_index, sources_compared
-from modgap.ranking.history.choice import LEVEL
 from modgap.ranking.judgment import judge
 from modgap.ranking.layers import JUDGED_BY, LAYER_COLUMNS, layer_row
 from modgap.ranking.plan import PROBE
 from modgap.ranking.recommendation import judgment_answer
 from modgap.ranking.scores import PILOT, shown_score
-from modgap.ranking.types import BASELINE, CONTROL, SOURCE, LayerCurve, Pilot, Ranking, ScoreTable
+from modgap.ranking.types import BASELINE, CONTROL, SOURCE, LayerCurve, Ranking, ScoreTable
 from modgap.statistics.multiple_comparisons import group_letters
 from modgap.storage.json_records import plain_values
 
@@ -28,10 +27,6 @@ LAYERS = (
     "estimate for new samples. Curves go from the first layer to the last, and from an error of 0 to the highest."
 )
 PROBES = "Linear probes of the sources beside baselines of the field, by cross-validation on the same folds"
-FORECASTS = (
-    "A faint band is the interval by earlier targets alone, the line on it the interval with the pilots, and the short "
-    "line the error of the longest pilot."
-)
 OF_ERRORS = ".3f"
 """Format of error rates."""
 MOST_PROBES = 10
@@ -65,8 +60,7 @@ def _facts(ranking: Ranking) -> Iterator[str]:
 
 def _tables(ranking: Ranking) -> Iterator[Table]:
     if ranking.target:
-        has_forecast = ranking.choice is not None and ranking.choice.table is not None
-        yield forecast_table(ranking) if has_forecast else Table(*ranking_table(ranking))
+        yield Table(*ranking_table(ranking))
         if not ranking.rows_with_value(BASELINE, ranking.deciding_table) and (beside := probe_table(ranking)):
             yield beside
         if len(ranking.tables) > 1:
@@ -102,44 +96,6 @@ def ranking_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
     if not ranking.rows_with_value(BASELINE, table):
         left_out |= {index for index, row in enumerate(ranking.rows) if row.kind == BASELINE}
     return heads, [_table_row(ranking, index, letters) for index in ranking.order() if index not in left_out]
-
-
-def pilots_in_order(ranking: Ranking) -> list[Pilot]:
-    """Return the rounds of pilots, those of the fewest epochs and rates first."""
-    rounds = ranking.pilot.rounds if ranking.pilot else ()
-    return sorted(rounds, key=lambda one: (one.rates, one.epochs))
-
-
-def forecast_table(ranking: Ranking) -> Table:
-    """Return what history and pilots tell about each source, and the errors of the pilots.
-
-    Pages draw the interval with pilots as a line on that without them, which is a faint band, and the error of the
-    longest pilot as a short line.
-    """
-    choice = ranking.choice
-    assert choice is not None
-    told, pilots = choice.told, pilots_in_order(ranking)
-    with_errors = told.tells_errors
-    before, after = (one.interval(LEVEL) for one in (told.before, told.after))
-    rows, marks = [], []
-    for number in told.order:
-        index = choice.rows[number]
-        control = control_index(ranking, index)
-        errors = [pilot.table.standings.values[index] for pilot in pilots]
-        of_control = [p.table.standings.values[control] for p in pilots] if control is not None else []
-        shown = [format_score(float(told.after.error[number])), format_interval(after[number])] if with_errors else []
-        alone = format_score(told.before.error[number]) if with_errors else format_chance(told.before.best[number])
-        name, chance = visible_name(ranking.rows[index].name), format_chance(float(told.decisive.best[number]))
-        last = next((format_score(one) for one in reversed(of_control) if np.isfinite(one)), "-")
-        rows.append([name, *shown, chance, alone, *map(format_score, errors), last])
-        low, high = after[number].tolist()
-        level = next((float(error) for error in reversed(errors) if np.isfinite(error)), None)
-        marks.append(Mark(float(told.after.error[number]), (low, high), level, before=tuple(before[number].tolist())))
-    expected = ["expected error", f"{100 * LEVEL:.0f} % interval"] if with_errors else []
-    after_pilots = [count(one.epochs, "epoch") + (f", {one.rates} rates" if one.rates > 1 else "") for one in pilots]
-    heads = ["source", *expected, "best", "history alone", *after_pilots, "random weights"]
-    title = f"Expected errors: after fine-tuning on {choice.told.labeled:,} labeled samples" if with_errors else ""
-    return Table(heads, rows, title, FORECASTS if with_errors else "", marks=marks if with_errors else ())
 
 
 def source_letters(table: ScoreTable) -> dict[int, str]:
@@ -266,10 +222,9 @@ def failure_messages(ranking: Ranking) -> list[str]:
     for (name, reason), *others in failures.values():
         more = f" and {len(others)} more" if others else ""
         messages.append(f"{name}{more}: {reason}")
-    for pilot in ranking.pilot.rounds if ranking.pilot else ():
-        for row, reason in zip(ranking.rows, pilot.table.reasons, strict=True):
-            if reason:
-                messages.append(f"{row.name} was not {'fitted' if row.kind == BASELINE else 'fine-tuned'}: {reason}")
+    for row, reason in zip(ranking.rows, ranking.pilot.table.reasons if ranking.pilot else (), strict=False):
+        if reason:
+            messages.append(f"{row.name} was not {'fitted' if row.kind == BASELINE else 'fine-tuned'}: {reason}")
     return list(dict.fromkeys(messages))
 
 

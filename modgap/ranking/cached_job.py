@@ -1,4 +1,4 @@
-"""A job of a ranking or a history whose result is in the cache."""
+"""A job of a ranking whose result is in the cache."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar, Generic, TypeVar

@@ -27,8 +27,6 @@ SCORE_LABELS = {
     "size": "number of parameters",
     "source-error": "error on the source's own data",
     "pilot": "error after a short fine-tuning",
-    "forecast": "expected error",
-    "chance": "probability of being best",
 }
 """Names of scores in sentences. Other scores go by the names of the command."""
 MAX_NAMES = 4
@@ -175,161 +173,49 @@ def _failed_sources(values: Values) -> str:
     return f"{join_names(values['sources'])} {verb} no value. The reasons are in the table."
 
 
-def _budget(values: Values) -> str:
-    rounds = values["rounds"]
-    start = (
-        f"{format_duration(values['seconds'])} of {format_duration(values['budget'])} were spent on "
-        f"{count(len(rounds), 'round')}, with {100 * values['work']:.0f} % of the passes of a full ranking."
-    )
-    sentences = [start, *(_left_out(one) for one in rounds if one["left_out"])]
-    if values["samples"] < values["all_samples"]:
-        sentences.append(
-            f"The budget ended at {values['samples']:,} of {values['all_samples']:,} samples, so other scores and "
-            "controls were not computed."
-        )
-    return " ".join(sentences)
-
-
-def _left_out(one: Values) -> str:
-    start = f"Left out after {one['samples']:,} samples: {join_names(one['left_out'])}"
-    if one["chance"] is None:
-        return f"{start}."
-    return (
-        f"{start}; of these, {visible_name(one['closest'])} is the most likely to be better than the first "
-        f"(probability {one['chance']:.2g} by these samples)."
-    )
-
-
 def _pilot(values: Values) -> str:
     if not values["sources"]:
         return "None of the first sources could be fine-tuned. The reasons are below."
     score = score_label(values["score"])
     sentences = [
         f"{count(values['sources'], 'source')} {'was' if values['sources'] == 1 else 'were'} fine-tuned for "
-        f"{_epochs(values['epochs'], values['rates'])} on {values['trained']:,} samples and judged on "
+        f"{values['epochs']} epochs at three rates on {values['trained']:,} samples and judged on "
         f"{values['judged']:,} others."
     ]
-    if values["other_sources"]:
-        verb = "was" if values["other_sources"] == 1 else "were"
-        epochs = _epochs(values["other_epochs"], values["other_rates"])
-        sentences.append(f"{count(values['other_sources'], 'source')} {verb} also fine-tuned for {epochs}.")
-    if (minutes := values["minutes"]) and values["untried"]:
-        limit = format_duration(60 * minutes)
-        sentences.append(f"The limit of {limit} left no time for {count(values['untried'], 'other source')}.")
     if (trainings := values.get("trainings", 1)) > 1:
         sentences.append(
             f"Each was trained {trainings} times at its best learning rate; the standard deviation between these "
             f"trainings is up to {format_value(values['spread'])}, and is part of all intervals."
         )
-    if not values["by_history"]:
-        sentences.append(f"{visible_name(values['first_by_score'])} is first by {score}.")
+    sentences.append(f"{visible_name(values['first_by_score'])} is first by {score}.")
     if seconds := values["seconds"]:
         sentences.append(f"This took {format_duration(seconds)}.")
-    if values["sources"] < values["of"] and not values["by_history"]:
-        sentences.append(
-            f"The order by {score}, which chose these of {values['of']} sources, is not shown to be better than a "
-            "fixed list."
-        )
-    if values["rates"] == 1 and not values["by_history"]:
-        sentences.append("Without a history, errors after few epochs choose no better than a fixed list.")
     return " ".join(sentences)
 
 
-def _epochs(epochs: int, rates: int) -> str:
-    return f"{epochs} epochs at three rates" if rates > 1 else count(epochs, "epoch")
-
-
-def uncounted_pilots(names: Sequence[str]) -> str:
-    """Return the sentence on pilots that no earlier target has, by the names of their errors; empty without any.
-
-    Example:
-        >>> uncounted_pilots(["pilot-3", "pilot-rates"])
-        'Pilots of 3 epochs and ten epochs at three rates do not count, since none of the earlier targets has them.'
-    """
-    if not names:
-        return ""
-    epochs = [name.removeprefix("pilot-") for name in names]
-    kinds = [count(int(one), "epoch") if one.isdecimal() else "ten epochs at three rates" for one in epochs]
-    return f"Pilots of {join_names(kinds)} do not count, since none of the earlier targets has them."
-
-
-def format_chance(chance: float) -> str:
-    """Return a probability as a percentage.
-
-    Example:
-        >>> format_chance(0.004), format_chance(0.423), format_chance(0.9996)
-        ('less than 1 %', '42 %', 'more than 99 %')
-    """
-    if chance < 0.01:
-        return "less than 1 %"
-    return "more than 99 %" if chance > 0.99 else f"{100 * chance:.0f} %"
-
-
-def _history(values: Values) -> str:
-    """Return what the history is, and where it may tell less."""
-    with_error = "all" if values["known"] == values["sources"] else f"{values['known']} of"
-    sentences = [
-        f"Errors of {with_error} {count(values['sources'], 'source')} on {count(values['targets'], 'earlier target')} "
-        f"are known.",
-        *_constant_answer(values),
-    ]
-    if values["status"] == "too-short":
-        before, pilots = (
-            join_names([values[name]] if values[name] else ["none"]) for name in ("before", "first_of_pilots")
-        )
-        decides = "the pilots at three rates decide" if values["pilots_decide"] else "the earlier targets alone decide"
-        sentences.append(
-            f"That is too few to combine them with pilots, so {decides}. The earlier targets name {before}, and "
-            f"the pilots {pilots}."
-        )
-    if values["status"] == "other-setup":
-        sentences.append(
-            "They were measured with other numbers of labeled samples, epochs or rates, so that they tell an order "
-            "and no expected error."
-        )
-    if values["kind"] and not values["kind_is_known"]:
-        sentences.append(f"None of these targets has samples of the kind {values['kind']}, so they may tell less.")
-    if values["left_out"]:
-        names = join_names(values["left_out"])
-        reason = "is left out, since it shares" if len(values["left_out"]) == 1 else "are left out, since they share"
-        sentences.append(f"{names} {reason} samples with this target.")
-    n_more, seconds = values["more"]
-    if values.get("unknown"):
-        verb, names = "has" if len(values["unknown"]) == 1 else "have", join_names(values["unknown"])
-        sentences.append(f"{names} {verb} no errors on earlier targets; `modgap history build` measures them.")
-    if n_more:
-        sentences.append(
-            f"Ten epochs at three rates of {count(n_more, 'source')} that may be the best would take about "
-            f"{format_duration(seconds)} more. In replays they narrowed intervals, and chose no better."
-        )
-    return " ".join(sentences)
-
-
-def _constant_answer(values: Values) -> list[str]:
-    """Return the sentence of the source that is named without a look at the target; none without a history."""
-    if not values.get("constant_answer"):
-        return []
+def _known_sources(values: Values) -> str:
+    """Return the constant answer, what it rests on, and what of it is not on this machine."""
     named = join_names([values["constant_answer"]])
-    return [f"The constant answer, the source that was best on earlier targets beside the others on each, is {named}."]
+    sentences = [f"The constant answer of this kind, the first known source, is {named}. {values['origin']}"]
+    if values["why"]:
+        sentences.append(values["why"])
+    sentences += [f"{one['source']} is not on this machine: {one['install']}." for one in values["missing"]]
+    return " ".join(sentences)
 
 
 def _evidence(values: Values) -> str:
-    finding = (
-        f"No score chose significantly better than always naming the same good source in modgap's benchmark "
-        f"({values['sources']} sources, {values['targets']} targets). The chosen source was on average "
-        f"{values['default_score']:.1f} points of error above the best by TransRate, {values['constant']:.1f} if it "
-        f"was always the same, {values['short_fine_tuning']:.1f} after a short fine-tuning of all, "
-        f"{values['advised']:.1f} after one of the first three by TransRate, and {values['random_choice']:.1f} with a "
-        f"random choice. TransRate named the same source on {values['same_named']} of the targets. "
-        f"TransRate told in {values['help_told']} % of the cases whether a source or its random-weights control is "
-        f"better; always naming the source is right in {values['help_always']} %."
-    )
-    return " ".join([*_constant_answer(values), finding])
+    shown = {name: f"{value:.1f}" if isinstance(value, float) else value for name, value in values.items()}
+    return (
+        "No score is shown to choose a better source than the constant answer of the kind. On {targets} targets, of "
+        "{sources} sources the chosen one was on average {known} points of error above the best with that answer "
+        "(looked at afterwards, each target left out), {pilots} after a short fine-tuning of all, {constant} if it was "
+        "always the same, {probe} by linear probes, and {random_choice} with a random choice."
+    ).format(**shown)
 
 
 CHECKS: CheckTexts = {
     "other-sources": ("Other sources", _other_sources),
-    "history": ("Earlier targets", _history),
+    "known-sources": ("Known sources", _known_sources),
     "control": ("Random-weights control", _control),
     "controls-above": ("Controls above the source", _controls_above),
     "baseline": ("Baseline of the field", _baseline),
@@ -347,7 +233,6 @@ CHECKS: CheckTexts = {
         lambda one: f"The smallest class has {count(one['samples'], 'sample')}, so results for it are unreliable.",
     ),
     "failed-sources": ("Sources without a value", _failed_sources),
-    "budget": ("Budget", _budget),
     "pilot": ("Short fine-tuning", _pilot),
     "evidence": ("Evidence", _evidence),
 }

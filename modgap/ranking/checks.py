@@ -1,7 +1,7 @@
 """Checks of a ranking: comparisons of the first source with others and with baselines, and limits of the data."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,12 +10,11 @@ from modgap.answers import FAIL, INFO, PASS, WARN
 from modgap.answers.answer import ORDER
 from modgap.errors import CONTROL_PREFIX
 from modgap.ranking.field_baselines import BASELINE_PREFIX
-from modgap.ranking.history.choice import LEVEL
 from modgap.ranking.plan import PROBE
 from modgap.ranking.scores import PILOT, get_score
 from modgap.ranking.source_outputs import CLASSIFICATION
-from modgap.ranking.standings import MIN_GROUPS, MIN_SUBSAMPLES, SURELY_WORSE
-from modgap.ranking.types import BASELINE, CONTROL, SOURCE, Halving, Pilot, Ranking, ScoreTable
+from modgap.ranking.standings import MIN_GROUPS, MIN_SUBSAMPLES
+from modgap.ranking.types import BASELINE, CONTROL, SOURCE, Pilot, Ranking, ScoreTable
 from modgap.statistics.intervals import MIN_UNITS
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 from modgap.storage.json_records import plain_values
@@ -39,30 +38,22 @@ BASELINE_SCORES = ("size", "source-error")
 """Scores that do not count as support, because they do not depend on the target."""
 FEW_SAMPLES = 100
 """Number of samples below which only large differences between sources are significant."""
-AS_LIKELY = 0.5
-"""Smallest probability of being best, as a share of that of the first source, of sources worth comparing with it."""
 SMALL_CLASS = 5
 """Number of samples below which results for a class are unreliable."""
 FINDINGS = {
-    "sources": 10,
-    "targets": 14,
-    "constant": 3.9,
-    "default_score": 4.9,
-    "short_fine_tuning": 3.6,
-    "advised": 4.1,
-    "random_choice": 15.5,
-    "same_named": 13,
-    "help_told": 61,
-    "help_always": 60,
+    "sources": 16,
+    "targets": 41,
+    "known": 2.8,
+    "pilots": 5.6,
+    "constant": 6.1,
+    "probe": 8.5,
+    "random_choice": 14.3,
 }
-"""Numbers of modgap's benchmark of rankings (docs/evidence-second.md), which `tests/test_evidence_page.py` recomputes.
+"""Mean regrets on the targets that judged, in points (`benchmarks/known_sources.py --check`, docs/evidence.md).
 
-The numbers from `constant` to `random_choice` are mean regrets on the test targets: error of the chosen source minus
-the lowest error, in points of percent. The source is always the one with the lowest mean error on other targets, the
-first by the default score, the best after a short fine-tuning of all or of the first three, or a random one.
-`same_named` is the number of targets on which the default score names the same source. `help_told` is the percentage
-of pairs of a source and its random-weights control that this score orders as their test errors do, and `help_always`
-the same if the source is always named.
+A regret is the test error of the chosen source minus the lowest one. The source is the first of its kind, with each
+target left out; the best after a short fine-tuning of all; always the same one; the one with the lowest
+cross-validated error of a linear probe; or a random one.
 """
 
 
@@ -115,9 +106,9 @@ class Comparison(NamedTuple):
 def collect_checks(ranking: Ranking) -> tuple[Check, ...]:
     """Return all checks that apply to a ranking, failed ones first.
 
-    The checks are `other-sources`, `history`, `control`, `controls-above`, `baseline`, `majority-class`,
+    The checks are `other-sources`, `known-sources`, `control`, `controls-above`, `baseline`, `majority-class`,
     `control-by-other-scores`, `other-scores`, `largest-source`, `amount-of-data`, `groups`, `smallest-class`,
-    `failed-sources`, `budget`, `pilot` and `evidence`.
+    `failed-sources`, `pilot` and `evidence`.
     """
     first = ranking.deciding_table.first_source
     of_source = [check(ranking, first) for check in SOURCE_CHECKS] if first is not None else []
@@ -184,74 +175,12 @@ def _measured(table: ScoreTable, index: int, prefix: str = "") -> dict[str, Any]
     }
 
 
-def _history(ranking: Ranking, first: int) -> Check | None:
-    """Return what the history and the pilots tell about the first source. None without a history."""
-    if ranking.choice is None:
-        return None
-    choice, told = ranking.choice, ranking.choice.told
-    names = [ranking.rows[index].name for index in choice.rows]
-    at = choice.rows.index(first) if choice.table is not None else told.order[0]
-    others = [number for number in told.order if number != at]
-    before, chances = told.order_before[0], told.decisive.best
-    next_best = max(others, key=lambda number: float(chances[number]), default=at)
-    chance = float(chances[at])
-    rounds = ranking.pilot.rounds if ranking.pilot else ()
-    is_tuned = any(choice.rows[at] in one.results for one in rounds)
-    counted = {index for one in rounds if one.variable not in told.uncounted for index in one.results}
-    kind = ranking.target.kind if ranking.target else None
-    # The name of the target as the user wrote it, and as a history has it.
-    own_names = [ranking.target.name] if ranking.target else []
-    own_names += [ranking.requested.absolute().name] if ranking.requested else []
-    values = {
-        "first": names[at],
-        "score": PILOT.name if is_tuned else ranking.by,
-        "status": told.status,
-        "sources": len(names),
-        "known": int(told.known.sum()),
-        "targets": told.n_targets,
-        "chance": chance,
-        "expected_value": float(told.after.error[at]) if told.tells_errors else None,
-        "expected_interval": told.after.interval(LEVEL)[at].tolist() if told.tells_errors else None,
-        "level": LEVEL,
-        "labeled": told.labeled,
-        "runner_up": names[next_best] if others else None,
-        "runner_up_chance": float(chances[next_best]) if others else None,
-        "tied": [names[number] for number in others if chances[number] >= AS_LIKELY * chance],
-        "before": names[before],
-        "before_chance": float(told.before.best[before]),
-        "pilots": len(counted & set(choice.rows)),
-        "uncounted": list(told.uncounted),
-        "record": list(told.records[at]),
-        "kind": kind,
-        "kind_is_known": kind in told.kinds,
-        "first_of_pilots": None if ranking.pilot is None else _first_name(ranking, ranking.pilot.table),
-        "pilots_decide": choice.table is None,
-        "left_out": [name for name in told.left_out if name not in own_names],
-        "unknown": [name for name, known in zip(names, told.known.tolist(), strict=True) if not known],
-        "more": list(choice.more),
-        **_constant(ranking),
-    }
-    tells_less = not told.tells_errors or kind not in told.kinds or not told.known.all() or bool(told.uncounted)
-    return Check("history", WARN if tells_less else INFO, values)
-
-
-def _constant(ranking: Ranking) -> dict[str, str]:
-    """Return the constant answer as a value of a check; none if there is nothing to choose, or no history."""
-    n_sources = sum(row.kind == SOURCE for row in ranking.rows)
-    return {"constant_answer": ranking.constant} if ranking.constant and n_sources > 1 else {}
-
-
 def _first_name(ranking: Ranking, table: ScoreTable) -> str | None:
     return None if table.first_source is None else ranking.rows[table.first_source].name
 
 
 def _other_sources(ranking: Ranking, first: int) -> Check | None:
-    """Return the check of whether the first source is significantly better than the others by what decides.
-
-    A history gives probabilities instead.
-    """
-    if ranking.choice is not None and ranking.choice.table is not None:
-        return None
+    """Return the check of whether the first source is significantly better than the others by what decides."""
     table = ranking.deciding_table
     others = [index for index in table.source_order if index != first]
     equal = [index for index in others if table.source_ranks[index] == 1]
@@ -448,7 +377,6 @@ def _largest_source(ranking: Ranking, first: int) -> Check | None:
 
 SOURCE_CHECKS = (
     _other_sources,
-    _history,
     _control,
     _controls_above,
     _baseline,
@@ -461,12 +389,14 @@ SOURCE_CHECKS = (
 
 
 def _data_checks(ranking: Ranking) -> Iterator[Check]:
-    if ranking.halving:
-        yield _budget(ranking.halving)
+    if (known := ranking.known) and ranking.constant and sum(row.kind == SOURCE for row in ranking.rows) > 1:
+        missing = [{"source": name, "install": command} for name, command in known.missing()]
+        values = {"constant_answer": ranking.constant, "kind": known.kind, "origin": known.origin, "why": known.why}
+        yield Check("known-sources", WARN if known.has_few_targets else INFO, {**values, "missing": missing})
     if ranking.pilot:
         yield _pilot(ranking, ranking.pilot)
     elif ranking.target and ranking.target.task == CLASSIFICATION:
-        yield Check("evidence", INFO, {**FINDINGS, **_constant(ranking)})
+        yield Check("evidence", INFO, FINDINGS)
     failed = [row.name for row in ranking.failed]
     if failed:
         yield Check("failed-sources", WARN, {"sources": failed})
@@ -481,22 +411,6 @@ def _data_checks(ranking: Ranking) -> Iterator[Check]:
         yield Check("smallest-class", WARN, {"samples": target.smallest_class_samples})
 
 
-def _budget(halving: Halving) -> Check:
-    """Return the check of a ranking within a budget: what was left out, and how close it was."""
-    chances = [np.inf if one.chance is None else one.chance for one in halving.rounds if one.left_out]
-    samples = halving.rounds[-1].samples
-    is_safe = max(chances, default=0.0) <= SURELY_WORSE and samples >= halving.all_samples
-    values = {
-        "budget": halving.budget,
-        "seconds": halving.seconds,
-        "work": halving.work,
-        "samples": samples,
-        "all_samples": halving.all_samples,
-        "rounds": [asdict(one) for one in halving.rounds],
-    }
-    return Check("budget", PASS if is_safe else WARN, plain_values(values))
-
-
 def _pilot(ranking: Ranking, pilot: Pilot) -> Check:
     """Return what was fine-tuned shortly, and which source would be first without it."""
     table = ranking.tables[ranking.by]
@@ -504,23 +418,15 @@ def _pilot(ranking: Ranking, pilot: Pilot) -> Check:
     is_computed = "pilot" in ranking.jobs and ranking.jobs["pilot"].computed > 0
     spreads = [float(one.by_training.std(ddof=1)) for one in pilot.results.values() if len(one.by_training) > 1]
     trainings = max((len(one.by_training) for one in pilot.results.values()), default=0)
-    failed = {index for one in pilot.rounds for index, reason in enumerate(one.table.reasons) if reason}
-    tried = failed.union(*(one.results for one in pilot.rounds))
     values = {
         "score": ranking.by,
         "sources": sources_compared(pilot.table),
         "epochs": pilot.epochs,
         "rates": pilot.rates,
-        "other_sources": sources_compared(pilot.other.table) if pilot.other else 0,
-        "other_epochs": pilot.other.epochs if pilot.other else 0,
-        "other_rates": pilot.other.rates if pilot.other else 0,
-        "by_history": ranking.choice is not None,
         "trained": pilot.trained,
         "judged": pilot.judged,
         "first_by_score": _first_name(ranking, table),
         "of": sources_compared(table),
-        "minutes": ranking.request.minutes,
-        "untried": len(set(table.source_order) - tried),
         "seconds": ranking.seconds.get("pilot") if is_computed else None,
         # How often each source was trained at its best rate, and the largest spread of these trainings.
         **({"trainings": trainings, "spread": max(spreads)} if spreads else {}),

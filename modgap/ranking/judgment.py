@@ -17,7 +17,6 @@ from modgap.ranking.checks import (
     control_index,
 )
 from modgap.ranking.field_baselines import BASELINE_PREFIX
-from modgap.ranking.history.choice import FEWEST_TARGETS
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import CLASSIFICATION
 from modgap.ranking.source_patterns import split_input_size
@@ -31,8 +30,7 @@ TIE = "tie"
 UNKNOWN = "unknown"
 SINGLE = "single"
 NONE = "none"
-FORECASTED = "forecasted"
-"""How clear the first place is; with `FORECASTED` a history and pilots give probabilities.
+"""How clear the first place is.
 
 `UNKNOWN` is also an answer to whether a transfer helps.
 """
@@ -61,15 +59,13 @@ class Judgment:
         choice: `clear` (the first source is significantly the best), `tie` (others may be as good), `unknown` (the
             significance is not known), `single` (only one source has a value) or `none` (no source has one). It depends
             only on the errors after a short fine-tuning, or without one on the score that the sources are ranked by.
-            `forecasted` if a history gives the probability of being best.
         help: Answer to the question of whether transfer helps at all: `likely`, `doubtful`, `unknown` (there are no
             intervals), `not-tested` (there is no random-weights control) or `no`. It depends only on random-weights
             controls and baselines, and the worst of them decides; after a short fine-tuning of the control, only this
             and the best baseline of the field.
         by: Name of the score that the sources are ranked by.
         first: Name of the first source. None if no source has a value.
-        tied: Names of the other sources that are not significantly different from the first, or that are at least half
-            as likely to be the best, best first.
+        tied: Names of the other sources that are not significantly different from the first, best first.
         checks: The checks, failed ones first.
         commands: Commands that are the next step, as lists of arguments.
     """
@@ -92,7 +88,7 @@ class Judgment:
 
         The sources alone are `WITH_SCORE` if a score compares them with a control, and `WITHOUT_CONTROL` otherwise.
         """
-        return _tuned(self.check("other-sources") or self.check("history"), self.check("control"))
+        return _tuned(self.check("other-sources"), self.check("control"))
 
     @property
     def beside_baseline(self) -> str:
@@ -137,15 +133,11 @@ def judge(ranking: Ranking) -> Judgment:
         The verdict, from which all sentences are made.
     """
     checks = {check.id: check for check in collect_checks(ranking)}
-    others, history = checks.get("other-sources"), checks.get("history")
+    others = checks.get("other-sources")
     help_ = help_of(checks)
-    first: str | None
-    if others is None and history is not None:
-        choice, first, tied = FORECASTED, history.first, tuple(history.values["tied"])
-    else:
-        choice, first = choice_of(others), others.first if others else None
-        tied = tuple(entry["source"] for entry in others.values["tied"]) if others else ()
-    judgment = Judgment(choice, help_, ranking.by, first, tied, tuple(checks.values()))
+    first = others.first if others else None
+    tied = tuple(entry["source"] for entry in others.values["tied"]) if others else ()
+    judgment = Judgment(choice_of(others), help_, ranking.by, first, tied, tuple(checks.values()))
     return replace(judgment, commands=tuple(_next_commands(ranking, judgment)))
 
 
@@ -170,33 +162,24 @@ def help_of(checks: Mapping[str, Check]) -> str:
 
     A baseline that is significantly better than every source decides it. After a short fine-tuning, the errors of the
     control and of the best baseline decide alone: scores hardly tell whether pretraining helps
-    (docs/evidence-second.md). A source that was better than its control on most earlier targets needs no control here
-    that is significantly worse. If the control could not be fine-tuned, the scores decide.
+    (docs/evidence.md). If the control could not be fine-tuned, the scores decide.
 
     Args:
         checks: The checks by their names.
     """
-    control, baseline, history = checks.get("control"), checks.get("baseline"), checks.get("history")
+    control, baseline = checks.get("control"), checks.get("baseline")
     compared = [one.result for one in (control, baseline) if one]
     if CONTROL_BETTER in compared:
         return NO
-    by_record = history is not None and "other-sources" not in checks and beat_controls(history)
-    if _tuned(checks.get("other-sources") or history, control) in (BOTH, WITHOUT_CONTROL):
-        decisive = [one for one in (None if by_record else control, baseline) if one]
-        is_doubtful = any(one.result in AS_GOOD for one in decisive)
+    if _tuned(checks.get("other-sources"), control) in (BOTH, WITHOUT_CONTROL):
+        is_doubtful = any(one.result in AS_GOOD for one in (control, baseline) if one)
     else:
         is_doubtful = any(checks[name].status in bad for name, bad in HELP_CHECKS.items() if name in checks)
     if is_doubtful:
         return DOUBTFUL
     if control is None:
-        return LIKELY if by_record else NOT_TESTED
+        return NOT_TESTED
     return UNKNOWN if CONTROL_UNKNOWN in compared else LIKELY
-
-
-def beat_controls(history: Check) -> bool:
-    """Return True if the first source was better than its random-weights control on most earlier targets."""
-    better, compared = history.values["record"]
-    return bool(compared >= FEWEST_TARGETS and 2 * better > compared)
 
 
 PILOT_SOURCES = 3
@@ -219,8 +202,7 @@ def _next_commands(ranking: Ranking, judgment: Judgment) -> Iterator[tuple[str, 
     elif judgment.choice == UNKNOWN and without_intervals and can_repeat:
         yield _rank_command(ranking, "--resamples", RankRequest.resamples)
     elif can_repeat and target.task == CLASSIFICATION and ranking.pilot is None and n_sources > 1:
-        # Few epochs tell enough with a history alone.
-        yield _rank_command(ranking, "--pilot", None if ranking.constant else min(n_sources, PILOT_SOURCES))
+        yield _rank_command(ranking, "--pilot", min(n_sources, PILOT_SOURCES))
     else:
         yield from _train_commands(ranking, judgment, [first, *judgment.tied])
 
@@ -234,7 +216,7 @@ def _baseline_command(ranking: Ranking, check: Check) -> tuple[str, ...]:
 
 def _train_commands(ranking: Ranking, judgment: Judgment, names: list[str]) -> Iterator[tuple[str, ...]]:
     """Yield the commands that train the first sources, and what may be as good: a baseline, or random weights."""
-    if judgment.help != NO and judgment.choice in (TIE, FORECASTED) and len(names) > 1:
+    if judgment.help != NO and judgment.choice == TIE and len(names) > 1:
         for number, name in enumerate(names[:2], start=1):
             yield _train_command(ranking, "finetune", name, f"runs/finetune-{number}")
     elif judgment.help != NO:
@@ -262,15 +244,12 @@ def _options(values: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(part for name, value in values.items() if value is not None for part in (name, str(value)))
 
 
-def _rank_command(ranking: Ranking, option: str, value: int | None) -> tuple[str, ...]:
-    """Return the command that repeats a ranking with an option, which has a value or none."""
+def _rank_command(ranking: Ranking, option: str, value: int) -> tuple[str, ...]:
+    """Return the command that repeats a ranking with an option."""
     names = [row.name for row in ranking.rows if row.requested]
     added = {control_name(name) for name in names if not is_control(name)} if ranking.request.controls else set()
-    # A history counts only where no score is named.
-    by = None if ranking.constant else ranking.by
     pseudo_classes = ranking.requested.pseudo_classes if ranking.requested else None
-    options = request_options(ranking.request, by, pseudo_classes, without=option)
-    last = (option,) if value is None else (option, str(value))
+    options = request_options(ranking.request, ranking.by, pseudo_classes, without=option)
     return (
         "modgap",
         "rank",
@@ -278,7 +257,8 @@ def _rank_command(ranking: Ranking, option: str, value: int | None) -> tuple[str
         "--sources",
         ",".join(name for name in names if name not in added),
         *options,
-        *last,
+        option,
+        str(value),
     )
 
 
@@ -308,7 +288,6 @@ def request_options(
         "--seed": samples.seed or None,
         "--head": request.head if request.head != RankRequest.head else None,
         "--resamples": None if request.resamples == RankRequest.resamples else request.resamples,
-        "--history": None if request.history else "none",
         "--baselines": None if request.baselines == RankRequest.baselines else request.baselines,
     }
     options.pop(without, None)

@@ -1,6 +1,5 @@
 """Plan of a ranking: its rows, its scores, and checks before anything is computed."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,8 +9,7 @@ from modgap.errors import InputError, UsageError, check_minimum, unknown_name
 from modgap.forward.inference_setup import LogitsRequest
 from modgap.jobs import Backend
 from modgap.ranking.field_baselines import BASELINE_PREFIX, BaselineJob, baseline_jobs, chosen_baselines
-from modgap.ranking.history.sketches import TargetSketch, cached_sketch
-from modgap.ranking.history.store import History, known_history, shipped_history
+from modgap.ranking.known_sources import KnownSources, known_sources_of
 from modgap.ranking.scores import DEFAULT_RANKING_SCORES, default_scores, get_score, score_names
 from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, REGRESSION
 from modgap.ranking.source_patterns import split_input_size
@@ -25,9 +23,6 @@ ALWAYS = ("size",)
 """Scores that are always computed: baselines that do not depend on the target."""
 PROBE = "linear-probe"
 """Score of the sources that baselines are compared with."""
-
-
-log = logging.getLogger("modgap")
 
 
 @dataclass(frozen=True)
@@ -44,9 +39,7 @@ class RankPlan:
         request: The request.
         backend: Backend that runs the jobs.
         monitor: Counts the jobs.
-        history: Errors on earlier targets: those that ship with modgap, and those of the user.
-        sketch: Sketch of the target's samples, by which earlier results on the same samples are left out of the
-            history. None if the ranking runs no pilots or has no history.
+        known: The sources that are known for this kind of target, by fine-tuning.
     """
 
     rows: list[SourceRow]
@@ -58,8 +51,7 @@ class RankPlan:
     request: RankRequest
     backend: Backend
     monitor: JobMonitor
-    history: History
-    sketch: TargetSketch | None = None
+    known: KnownSources
 
     @property
     def device(self) -> str:
@@ -107,8 +99,6 @@ def plan_ranking(
     by = _choose_ranking_score(table, task, request)
     _check_pilot(task, request)
     absolute = target.absolute()
-    history = _history(request) if task == CLASSIFICATION else History()
-    needs_sketch = bool(request.pilot and history.lines)
     baselines = chosen_baselines(request.baselines, opened, request.samples, len(rows), request.errors.weight)
     compared = (PROBE,) if baselines else ()
     return RankPlan(
@@ -121,26 +111,8 @@ def plan_ranking(
         request=replace(request, by=by),
         backend=backend,
         monitor=monitor or JobMonitor(),
-        history=history,
-        sketch=cached_sketch(opened.fingerprint, table.samples) if needs_sketch else None,
+        known=known_sources_of(target, table, opened.manifest, "fine_tuned"),
     )
-
-
-def _history(request: RankRequest) -> History:
-    """Return the history that ships with modgap and that of the user; an empty one if the request cannot use it.
-
-    A history has errors with the default weights. It is not used where another weight or another score to rank by is
-    asked for. Without pilots it serves for advice alone, so that a damaged history of the user causes only a warning.
-    """
-    if not request.history or request.by or request.errors.weight is not None:
-        return History()
-    try:
-        return known_history()
-    except InputError as error:
-        if request.pilot:
-            raise InputError(f'{error} Or pass `history="none"`.') from error
-        log.warning("Your history does not count: %s", error)
-        return shipped_history()
 
 
 def _list_rows(sources: Sequence[str], request: RankRequest) -> list[SourceRow]:
@@ -190,19 +162,7 @@ def _check_names(sources: Sequence[str], request: RankRequest) -> None:
 
 
 def _check_pilot(task: str, request: RankRequest) -> None:
-    """Raise a UsageError if pilots are not defined on the target, or their options exclude each other."""
-    if request.pilot_epochs is not None:
-        from modgap.training.pilot import EPOCHS_READ
-
-        if request.pilot_epochs not in EPOCHS_READ:
-            raise UsageError(f"`pilot_epochs` is {request.pilot_epochs}, but it must be 1, 3 or 10.")
-    if not request.pilot and (request.pilot_epochs is not None or request.minutes is not None):
-        name = "minutes" if request.pilot_epochs is None else "pilot_epochs"
-        raise UsageError(f"`{name}` applies to pilots. Pass `pilot` too, or remove it.")
-    if request.minutes is not None and (request.pilot != ALL or not request.minutes > 0):
-        raise UsageError(
-            "`minutes` needs a positive number, and pilots of all sources, which a number after `pilot` excludes."
-        )
+    """Raise a UsageError if pilots are not defined on the target."""
     if request.pilot and task != CLASSIFICATION:
         raise UsageError(f"`pilot` needs a target with one class for each sample, and this is a {task} target.")
 

@@ -5,23 +5,20 @@ import logging
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 
-from modgap.errors import InputError, Progress
+from modgap.errors import Progress
 from modgap.jobs import NOT_CACHED, Backend, Failure
 from modgap.process.log_messages import each_message_once
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.field_baselines import BaselineJob
-from modgap.ranking.halving import rank_within
-from modgap.ranking.history.choice import constant_answer
-from modgap.ranking.history.store import remember_pilots
 from modgap.ranking.jobs import ExtractJob, ScoreResult, errors_by_score, score_jobs, score_table
 from modgap.ranking.layers import measure_layers
 from modgap.ranking.pilot import run_pilots
 from modgap.ranking.plan import PROBE, RankPlan, plan_ranking
-from modgap.ranking.report import RankingResult, pilot_record
+from modgap.ranking.report import RankingResult
 from modgap.ranking.report_details import ReportDetails, ReportDetailsJob, correct_p_values
-from modgap.ranking.source_outputs import load_source_outputs
+from modgap.ranking.source_outputs import CLASSIFICATION, load_source_outputs
 from modgap.ranking.stages import CACHED, COMPUTED, FAILED, JobMonitor, StagesListener, run_stage
 from modgap.ranking.target_summary import summarize_target
 from modgap.ranking.types import (
@@ -51,7 +48,6 @@ def rank(
     request: RankRequest | None = None,
     backend: Backend | None = None,
     *,
-    budget: float | None = None,
     progress: Progress | None = None,
     listener: StagesListener | None = None,
 ) -> RankingResult:
@@ -63,7 +59,6 @@ def rank(
             input, as in `vit-b@128px`.
         request: Scores, samples and precision. None for the defaults.
         backend: Backend that runs the jobs. None for one process on each core of this machine.
-        budget: Seconds after which the ranking should end, by successive halving. None for no limit.
         progress: Called with the name of a stage and the share of its work done since the last call. None for no
             reports.
         listener: Called with the counts of the jobs of all stages so far, whenever a job ends. None for no reports.
@@ -79,23 +74,10 @@ def rank(
     request, backend = request or RankRequest(), backend or Backend()
     monitor = JobMonitor(progress, listener)
 
-    def rank_round(names: Sequence[str], part: RankRequest, prefix: str) -> RankingResult:
-        plan = plan_ranking(requested, names, part, backend, replace(monitor, prefix=prefix))
+    with each_message_once(requested.absolute().name, requested.name), backend:
+        plan = plan_ranking(requested, sources, request, backend, monitor)
         with writable_cache(on_this_machine=backend.is_on_this_machine):
             ranking = _compute_ranking(plan)
-        if plan.sketch and ranking.target:
-            about = {**asdict(ranking.target), "name": plan.target.name}
-            record = {"target": about, "pilot": pilot_record(ranking), "request": asdict(part.samples)}
-            remember_pilots(record, plan.sketch)
-        return ranking
-
-    with each_message_once(requested.absolute().name, requested.name), backend:
-        if budget is None:
-            ranking = rank_round(sources, request, "")
-        else:
-            # The first rounds leave most of the request out, so the whole of it is checked before they run.
-            plan_ranking(requested, sources, request, backend)
-            ranking = rank_within(budget, sources, request, requested, rank_round)
     # The plan has the target by its absolute path. The result has it as the user names it.
     summary = ranking.target and replace(ranking.target, name=requested.name)
     return replace(ranking, target=summary, requested=requested)
@@ -135,10 +117,10 @@ def _compute_ranking(plan: RankPlan) -> RankingResult:
     if baselines:
         by_score[PROBE] |= {index: [fitted[job]] for index, job in baselines.items()}
     tables = {name: score_table(name, all_rows, by_row, plan, summary) for name, by_row in by_score.items()}
-    pilot = choice = None
+    pilot = None
     if plan.request.pilot and extracted:
         with _timed(seconds, "pilot"):
-            pilot, choice, jobs["pilot"] = run_pilots(plan, all_rows, tables[by], extracted, baselines)
+            pilot, jobs["pilot"] = run_pilots(plan, all_rows, extracted, baselines)
     return RankingResult(
         summary,
         tuple(all_rows),
@@ -150,23 +132,16 @@ def _compute_ranking(plan: RankPlan) -> RankingResult:
         samples=errors_by_score(all_rows, by_score[by], extracted, plan),
         layers=layers,
         pilot=pilot,
-        choice=choice,
+        known=plan.known,
         constant=_constant_answer(plan, all_rows, extracted),
         cached_seconds=sum(one.seconds for one in extracted.values() if one.cached) / plan.side_by_side(len(extracted)),
     )
 
 
 def _constant_answer(plan: RankPlan, rows: Sequence[SourceRow], extracted: Collection[int]) -> str:
-    """Return the source that was best on earlier targets beside the others on each, of those that could be run."""
-    sources = [index for index, row in enumerate(rows) if row.kind == SOURCE]
-    usable = [rows[index].name for index in sources if index in extracted]
-    names = [rows[index].name for index in sources]
-    try:
-        return constant_answer(plan.history, names, usable, plan.target.name, plan.sketch)
-    except InputError as error:
-        # Without pilots a history serves for advice alone.
-        log.warning("Your history does not count: %s", error)
-        return ""
+    """Return the first known source of those that could be run; empty for other targets than those of classes."""
+    usable = [rows[index].name for index in extracted if rows[index].kind == SOURCE]
+    return next(iter(plan.known.known(usable)), "") if plan.task == CLASSIFICATION else ""
 
 
 @contextmanager

@@ -6,17 +6,14 @@ from pathlib import PurePath
 from typing import NamedTuple
 
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Verdict
-from modgap.answers.formatting import format_value
 from modgap.errors import visible_name
 from modgap.ranking.check_sentences import (
     check_verdict,
     first_place,
-    format_chance,
     join_names,
     score_label,
     smallest_difference,
     texts_of,
-    uncounted_pilots,
 )
 from modgap.ranking.checks import (
     CONTROL_AS_GOOD,
@@ -26,12 +23,10 @@ from modgap.ranking.checks import (
     CONTROL_WORSE,
     Check,
 )
-from modgap.ranking.history.choice import FEWEST_TARGETS
 from modgap.ranking.judgment import (
     BOTH,
     CLEAR,
     DOUBTFUL,
-    FORECASTED,
     LIKELY,
     NO,
     NONE,
@@ -43,19 +38,16 @@ from modgap.ranking.judgment import (
     UNKNOWN,
     WITHOUT_CONTROL,
     Judgment,
-    beat_controls,
 )
 
 WHICH = "Which source is best?"
 HELPS = "Does a transfer help?"
-PRETRAINING_HELPS = "Does pretraining help?"
 CHOICE_LABELS = {
     CLEAR: ("Clear", PASS),
     TIE: ("Tied", WARN),
     UNKNOWN: ("Unknown", INFO),
     SINGLE: ("One source", INFO),
     NONE: ("No value", FAIL),
-    FORECASTED: ("Forecast", INFO),
 }
 HELP_LABELS = {
     LIKELY: ("By scores, yes", INFO),
@@ -64,13 +56,9 @@ HELP_LABELS = {
     NOT_TESTED: ("Not tested", INFO),
     NO: ("No", FAIL),
 }
-"""Label and status of each answer by scores, which hardly tell whether pretraining helps (docs/evidence-second.md)."""
+"""Label and status of each answer by scores, which hardly tell whether pretraining helps (docs/evidence.md)."""
 FINE_TUNED_LABELS = {**HELP_LABELS, LIKELY: ("Shown", PASS), DOUBTFUL: ("Not shown", WARN)}
 """Label and status of each answer after a short fine-tuning of the source and its control."""
-RECORD_TOLD = 85
-"""Percentage of pairs of a source and a target in which the record over controls on other targets was right."""
-SURE, MORE_LIKELY = 0.9, 0.5
-"""Probabilities of being best from which on a source is the clear first, and rather the first than another one."""
 
 
 class Rule(NamedTuple):
@@ -109,7 +97,6 @@ HEADLINES = (
     Rule("Do not transfer from this source; train from scratch.", SINGLE, NO, (BOTH,)),
     Rule("Do not transfer from these sources; train from scratch.", "", NO, (BOTH,)),
     Rule("By {score}, random weights are better than {first}: compare it with a model trained from scratch.", help=NO),
-    Rule("Fine-tune {first}: the best of {of} sources with a probability of {chance}{expected}.", FORECASTED),
     Rule("Transfer from {first}, the only source that was fine-tuned.", SINGLE, LIKELY, (BOTH,)),
     Rule("{first} is {only}; compare it with {rival}.", SINGLE),
     Rule("{no_better}. Fine-tune several sources briefly, and compare.", tuned=(NOTHING,), majority=(FAIL,)),
@@ -126,7 +113,7 @@ HEADLINES = (
 )
 """The headlines, of which the first that applies is taken.
 
-Scores do not choose reliably (docs/evidence-second.md), so that only a short fine-tuning says to transfer or not to.
+Scores do not choose reliably (docs/evidence.md), so that only a short fine-tuning says to transfer or not to.
 """
 
 
@@ -142,7 +129,7 @@ def judgment_answer(judgment: Judgment, target: str | None = None) -> Answer:
         question=f"Which source should be transferred to {name}?",
         facts=(),
         headline=headline(judgment),
-        verdicts=(choice_statement(judgment), *help_statements(judgment)),
+        verdicts=(choice_statement(judgment), help_statement(judgment)),
         # The answer to the first question says the sentence of the other sources, unless that check passed.
         checks=tuple(
             check_verdict(check) for check in judgment.checks if check.id != "other-sources" or check.status == PASS
@@ -164,8 +151,6 @@ def headline(judgment: Judgment, shown_name: Callable[[str], str] = visible_name
     check = judgment.check("baseline")
     is_tuned = check is not None and check.is_fine_tuned
     baseline = f"the baseline {visible_name(check.values['baseline'])}" if check else ""
-    history = judgment.check("history")
-    error = history.values["expected_value"] if history else None
     only = "the only source with a value" if judgment.check("failed-sources") else "the only source"
     return rule.headline.format(
         score=score,
@@ -180,9 +165,6 @@ def headline(judgment: Judgment, shown_name: Callable[[str], str] = visible_name
         rival=_rival(judgment, baseline),
         no_better=_no_better(judgment, shown_name),
         only="the only source that was fine-tuned" if judgment.tuned in SOURCES else only,
-        of=history.values["sources"] if history else 0,
-        chance=format_chance(history.values["chance"]) if history else "",
-        expected="" if error is None else f", expected error {format_value(error)}",
     )
 
 
@@ -217,44 +199,12 @@ def choice_statement(judgment: Judgment) -> Verdict:
     """Return the answer to the question of which source is best."""
     label, status = CHOICE_LABELS[judgment.choice]
     check = judgment.check("other-sources")
-    if judgment.choice == FORECASTED:
-        history = next(check for check in judgment.checks if check.id == "history")
-        chance = history.values["chance"]
-        label = "Few targets" if history.values["status"] == "too-short" else f"{format_chance(chance)} sure"
-        status = PASS if chance >= SURE else INFO if chance >= MORE_LIKELY else WARN
-        return Verdict(WHICH, label, status, " ".join(_forecast_sentences(history)))
     if judgment.choice == CLEAR and judgment.tuned == NOTHING:
         others = judgment.check("other-scores")
         label = f"Clear by {score_label(judgment.by)}"
         status = PASS if others is None else others.status
     no_value = f"No source has a value by {score_label(judgment.by)}."
     return Verdict(WHICH, label, status, _choice_text(judgment, check) if check else no_value)
-
-
-def _forecast_sentences(history: Check) -> Iterator[str]:
-    """Yield how likely the first source is the best, its expected error, and what the pilots changed."""
-    values = history.values
-    shown = texts_of(values)
-    following = ""
-    if values["runner_up"]:
-        following = f"; {shown['runner_up']} is next with {format_chance(values['runner_up_chance'])}"
-    chance = format_chance(values["chance"])
-    yield f"{shown['first']} is the best of {values['sources']} sources with a probability of {chance}{following}."
-    if values["expected_value"] is not None:
-        low, high = (format_value(end) for end in values["expected_interval"])
-        yield (
-            f"Its expected error after fine-tuning on {values['labeled']:,} labeled samples is "
-            f"{format_value(values['expected_value'])} ({100 * values['level']:.0f} % interval {low} to {high})."
-        )
-    if values["status"] == "too-short":
-        return
-    same = values["before"] == values["first"]
-    before = f"{'it' if same else shown['before']} first, with {format_chance(values['before_chance'])}"
-    start = f"{values['targets']} earlier targets alone put {before}"
-    yield f"{start}, and the pilots {'agree' if same else 'changed that'}." if values["pilots"] else f"{start}."
-    if uncounted := uncounted_pilots(values["uncounted"]):
-        by_them = f" By them alone, {shown['first_of_pilots']} is first." if shown["first_of_pilots"] else ""
-        yield uncounted + ("" if values["pilots"] else by_them)
 
 
 def _choice_text(judgment: Judgment, check: Check) -> str:
@@ -264,8 +214,7 @@ def _choice_text(judgment: Judgment, check: Check) -> str:
         return f"{{first}} is {only}, {{score}} {{value}}.".format(**texts_of(values))
     if values["equal"]:
         verb = "has" if len(values["equal"]) == 1 else "have"
-        by_history = " Earlier targets decide between them." if judgment.check("history") else ""
-        return f"{first_place(values)}, and {join_names(values['equal'])} {verb} the same value.{by_history}"
+        return f"{first_place(values)}, and {join_names(values['equal'])} {verb} the same value."
     if judgment.choice == UNKNOWN:
         reason = values["reason"]
         return f"{first_place(values)}. It is not known whether the difference is significant, because {reason}."
@@ -288,20 +237,6 @@ HELP_SENTENCES = {
 """Sentence of each result of the control."""
 
 
-def help_statements(judgment: Judgment) -> tuple[Verdict, ...]:
-    """Return the answers to whether pretraining and a transfer help; one answer where no earlier target tells."""
-    history, baseline = judgment.check("history"), judgment.check("baseline")
-    if judgment.choice != FORECASTED or history is None or not history.values["record"][1]:
-        return (help_statement(judgment),)
-    pretraining = _pretraining_statement(judgment, history)
-    if baseline is None:
-        return (pretraining,)
-    label, status, _ = BESIDE_BASELINE[baseline.result]
-    if pretraining.status == FAIL:
-        label, status = pretraining.label, pretraining.status
-    return pretraining, Verdict(HELPS, label, status, _beside_baseline(baseline))
-
-
 BESIDE_BASELINE = {
     CONTROL_WORSE: ("Shown", PASS, "significantly better than"),
     CONTROL_BETTER: ("No", FAIL, "significantly worse than"),
@@ -313,27 +248,6 @@ BESIDE_BASELINE = {
 
 They are those of each result of the baseline, or of the control.
 """
-
-
-def _pretraining_statement(judgment: Judgment, history: Check) -> Verdict:
-    """Return whether pretraining helps, by the control of the first source or else by its record on earlier targets."""
-    control = judgment.check("control")
-    better, compared = history.values["record"]
-    result = control.result if control and control.is_fine_tuned else NOT_TESTED
-    if result in (CONTROL_WORSE, CONTROL_BETTER):
-        label, status, _ = BESIDE_BASELINE[result]
-    else:
-        label, status = ("Likely", INFO) if beat_controls(history) else ("Doubtful", WARN)
-        label = label if compared >= FEWEST_TARGETS else "Unknown"
-    named = {"first": visible_name(history.first), "score": score_label(control.values["score"] if control else "")}
-    sentences = [] if result == NOT_TESTED else [HELP_SENTENCES[result].format(**named)]
-    record = (
-        f"On {better} of {compared} earlier targets, {named['first']} had a lower error after fine-tuning than the "
-        "same architecture with random weights"
-    )
-    right = f" In replays on other targets, such a record was right in {RECORD_TOLD} % of the cases."
-    sentences.append(f"{record}.{right if compared >= FEWEST_TARGETS else ''}")
-    return Verdict(PRETRAINING_HELPS, label, status, " ".join(sentences))
 
 
 def help_statement(judgment: Judgment) -> Verdict:
@@ -384,7 +298,7 @@ def _beside_baseline(check: Check) -> str:
 
 
 NEXT_STEPS = {
-    "--pilot": "Fine-tune the first sources briefly, and let their errors decide.",
+    "--pilot": "Fine-tune the first known sources briefly, and let their errors decide.",
     "--resamples": "Repeat the ranking with intervals.",
 }
 """Purpose of a command by its last option."""
@@ -394,9 +308,7 @@ def next_step(judgment: Judgment) -> str:
     """Return what to do with the commands. Empty if there are none."""
     if not judgment.commands:
         return ""
-    *_, before, last = judgment.commands[0]
-    if last == "--pilot":
-        return "Fine-tune all sources briefly, and let their errors and those on earlier targets decide."
+    *_, before, _last = judgment.commands[0]
     if step := NEXT_STEPS.get(before):
         return step
     if len(judgment.commands) == 1:

@@ -14,7 +14,6 @@ from modgap.answers import Answer, Plotted
 from modgap.answers.formatting import csv_text, plain_text
 from modgap.ranking.answer import control_sources, difference_to_first, first_ties, ranking_answer, source_letters
 from modgap.ranking.check_sentences import score_label
-from modgap.ranking.history.choice import LEVEL
 from modgap.ranking.judgment import judge
 from modgap.ranking.scores import shown_score
 from modgap.ranking.target_summary import reference_value
@@ -92,10 +91,6 @@ def pilot_record(ranking: Ranking) -> dict[str, object] | None:
     pilot = ranking.pilot
     if pilot is None:
         return None
-    return {**_round_record(ranking, pilot), "other": _round_record(ranking, pilot.other) if pilot.other else None}
-
-
-def _round_record(ranking: Ranking, pilot: Pilot) -> dict[str, object]:
     sources, controls, baselines = (
         [_pilot_row_record(ranking, pilot, index) for index in indices]
         for indices in (
@@ -118,25 +113,6 @@ def _pilot_row_record(ranking: Ranking, pilot: Pilot, index: int) -> dict[str, o
         "settings": list(pilot.settings(index)),
         "seconds": round(result.seconds, 3) if result else 0.0,
     }
-
-
-def _choice_record(ranking: Ranking) -> dict[str, object] | None:
-    """Return what the history and the pilots tell about each source, before and after the pilots."""
-    if ranking.choice is None:
-        return None
-    choice, told = ranking.choice, ranking.choice.told
-    sources: list[dict[str, Any]] = []
-    for number, index in enumerate(choice.rows):
-        about = {"has_history": bool(told.known[number]), "beats_control": list(told.records[number])}
-        sources.append({"source": ranking.rows[index].name, **about})
-        for name, forecast in (("before", told.before), ("after", told.after)):
-            sources[-1][name] = {"chance": float(forecast.best[number])}
-            if told.tells_errors:
-                interval = forecast.interval(LEVEL)[number].tolist()
-                sources[-1][name] |= {"error": float(forecast.error[number]), "interval": interval}
-    numbers = {"targets": told.n_targets, "labeled": told.labeled, "level": LEVEL, "digest": told.digest}
-    left_out = list(told.left_out)
-    return {"status": told.status, **numbers, "left_out": left_out, "order": told.order, "sources": sources}
 
 
 def _pair_records(ranking: Ranking) -> list[dict[str, object]]:
@@ -201,12 +177,11 @@ class RankingResult(Plotted, Ranking):
             "sources": [_row_record(self, index, letters, sources) for index in self.order()],
             "pairs": _pair_records(self),
             "pilot": pilot_record(self),
-            "history": _choice_record(self),
+            "known_sources": asdict(self.known) | {"constant_answer": self.constant} if self.known else None,
             "layers": [plain_values(asdict(curve)) for curve in self.layers],
             "verdict": judge(self).to_dict(),
             "recommendation": self.answer.sentences,
             "answer": self.answer.to_dict(),
-            "halving": plain_values(asdict(self.halving)) if self.halving else None,
             "request": plain_values(request),
             "jobs": {stage: counts._asdict() for stage, counts in self.jobs.items()},
             "seconds": {stage: round(value, 3) for stage, value in self.seconds.items()},

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from modgap.forward.sample_request import SampleRequest
-from modgap.ranking.history.lines import pilot_variable
+from modgap.ranking.known_sources import KnownSources
 from modgap.ranking.report_details import ReportDetails
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.standings import Standings
@@ -17,7 +17,6 @@ from modgap.storage.algorithms import installed_version
 from modgap.targets import TargetRequest
 
 if TYPE_CHECKING:
-    from modgap.ranking.history.choice import HistoryChoice
     from modgap.training.pilot import PilotErrors
 
 
@@ -115,16 +114,8 @@ class RankRequest:
         report_details: True to compute the discrepancy with its null distribution, the map of classes and the t-SNE map
             that the HTML report shows for each source.
         layers: Numbers of the layers of each source to score too, from 1; empty for all, None for the last alone.
-        pilot: `ALL` to fine-tune all sources for few epochs; or the number of the first sources that are fine-tuned
-            for ten epochs at three rates; 0 for none. The first are those of the history, or without one those of the
-            score.
-        pilot_epochs: Epochs of one fine-tuning at one rate: 1, 3 or 10. None for 3 with `ALL`, and for ten epochs at
-            three rates otherwise.
-        minutes: Minutes within which pilots of `ALL` are expected to end: of at least two sources, of as many more as
-            there is time for, and then at three rates of those that may be the best. None for few epochs of all sources
-            alone.
-        history: True to let the errors of the same sources on earlier targets decide too, and to add those of the
-            pilots to the user's history. Naming the score to rank by, or a weighting, excludes it.
+        pilot: Number of the first known sources that are fine-tuned for ten epochs at three rates, `ALL` for all
+            sources; 0 for none.
     """
 
     scores: tuple[str, ...] = ()
@@ -138,9 +129,6 @@ class RankRequest:
     errors: ErrorOptions = DEFAULT_ERRORS
     layers: tuple[int, ...] | None = None
     pilot: int | str = 0
-    pilot_epochs: int | None = None
-    minutes: float | None = None
-    history: bool = True
 
 
 @dataclass(frozen=True)
@@ -268,7 +256,6 @@ class Pilot:
         trained: Number of samples that each source was fine-tuned on.
         judged: Number of other samples that its error is measured on.
         results: Errors, mean error of each training and settings of each row that has an error, by its index.
-        other: Errors of other sources, or of more of them, after another number of epochs. None if there are none.
     """
 
     table: ScoreTable
@@ -277,89 +264,10 @@ class Pilot:
     trained: int
     judged: int
     results: Mapping[int, "PilotErrors"] = field(default_factory=dict, repr=False, compare=False)
-    other: "Pilot | None" = None
-
-    @property
-    def rounds(self) -> tuple["Pilot", ...]:
-        """This round and the other one, if there is one."""
-        return (self,) if self.other is None else (self, self.other)
-
-    @property
-    def variable(self) -> str:
-        """Name of these errors in a history."""
-        return pilot_variable(None if self.rates > 1 else self.epochs)
 
     def settings(self, index: int) -> tuple[str, ...]:
         """Return the settings that a longer training of a row should share, as KEY=VALUE; empty if there are none."""
         return self.results[index].settings if index in self.results else ()
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Probabilities and expected errors of the sources of a ranking, given a history and pilots.
-
-    Attributes:
-        told: Forecasts of the errors of the sources that could be run, and whose pilots did not fail.
-        rows: Index of each of them among the rows of the ranking.
-        table: The expected errors by which the sources are ordered, or their probabilities of being the best one where
-            the errors of the history were measured in another setup, or are too few. None if the history is too short,
-            and pilots at three rates decide.
-        more: How many of the first sources could be fine-tuned at three rates next, and about how many seconds that
-            takes; zeros if none or if it is not known.
-    """
-
-    told: "HistoryChoice"
-    rows: tuple[int, ...]
-    table: ScoreTable | None
-    more: tuple[int, float] = (0, 0.0)
-
-
-@dataclass(frozen=True)
-class HalvingRound:
-    """One round of a ranking within a budget.
-
-    Attributes:
-        samples: Number of samples.
-        sources: Names of the sources that were scored.
-        left_out: Names of those that are not in the next round, best first.
-        seconds: Wall time.
-        closest: The one of `left_out` that is most likely to be better than the first of the round. None if none was
-            left out, or if the significance is not known.
-        chance: Probability that it is better than the first, by this round's samples. None if it is not known.
-    """
-
-    samples: int
-    sources: tuple[str, ...]
-    left_out: tuple[str, ...]
-    seconds: float
-    closest: str | None
-    chance: float | None
-
-
-@dataclass(frozen=True)
-class Halving:
-    """Rounds of a ranking within a budget of time.
-
-    Attributes:
-        budget: The budget in seconds.
-        rounds: The rounds. The ranking is that of the last one.
-        all_samples: Number of samples of a ranking without a budget.
-    """
-
-    budget: float
-    rounds: tuple[HalvingRound, ...]
-    all_samples: int
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of all rounds."""
-        return sum(one.seconds for one in self.rounds)
-
-    @property
-    def work(self) -> float:
-        """Passes of samples through sources, as a share of those of a ranking without a budget; without controls."""
-        done = sum(one.samples * len(one.sources) for one in self.rounds)
-        return done / (self.all_samples * len(self.rounds[0].sources))
 
 
 @dataclass(frozen=True)
@@ -378,11 +286,10 @@ class Ranking:
         samples: Errors of the samples by the score that the sources are ranked by, one column for each row that has
             one. None if the score is not an error by sample. They are not part of the record.
         layers: Scores of several layers of each source. Empty if they were not requested.
-        halving: Rounds of a ranking within a budget. None without a budget.
         pilot: Errors of the first sources after a short fine-tuning. None if it was not requested.
-        choice: What a history and these errors tell. None without a history of a source, or without pilots.
-        constant: Name of the constant answer, the source with the lowest mean error on earlier targets. Empty if no
-            history has one of the sources; otherwise few epochs of all of them tell enough.
+        known: The sources that are known for this kind of target. None for a plan of its rows alone.
+        constant: Name of the constant answer of this kind, the first known one of the sources that could be run. Empty
+            if none of them is known.
         cached_seconds: About how long the passes from the cache would have taken here. It is not part of the record.
     """
 
@@ -396,27 +303,22 @@ class Ranking:
     requested: TargetRequest | None = None
     samples: SampleFile | None = field(default=None, repr=False, compare=False)
     layers: tuple[LayerCurve, ...] = ()
-    halving: Halving | None = None
     pilot: Pilot | None = None
-    choice: Choice | None = None
+    known: KnownSources | None = None
     constant: str = ""
     cached_seconds: float = field(default=0.0, repr=False, compare=False)
 
     @property
     def deciding_table(self) -> ScoreTable:
-        """Table that decides which source is best: that of history and pilots, or of the pilots, if there is one."""
-        if self.choice is not None and self.choice.table is not None:
-            return self.choice.table
+        """Table that decides which source is best: that of the pilots, if there is one."""
         if self.pilot is not None and self.pilot.table.first_source is not None:
             return self.pilot.table
         return self.tables[self.by]
 
     @property
     def shown_tables(self) -> Mapping[str, ScoreTable]:
-        """Tables of all scores, after those of history and pilot if a source has a value by them."""
-        deciding = [self.deciding_table, *([self.pilot.table] if self.pilot else [])]
-        first = {table.name: table for table in deciding if table.first_source is not None and table.name != self.by}
-        return {**first, **self.tables}
+        """Tables of all scores, after that of the pilots if a source has a value by it."""
+        return {self.deciding_table.name: self.deciding_table, **self.tables}
 
     @property
     def version(self) -> str:
@@ -441,9 +343,7 @@ class Ranking:
         """Return the indices of the rows, best first.
 
         After a pilot, the rows that have an error by it are first, and the others follow in the order of the score.
-        With a history, the sources that it orders come before them. Rows without a value come last.
+        Rows without a value come last.
         """
-        order: dict[int, None] = {}
-        for table in (self.deciding_table, *([self.pilot.table] if self.pilot else [])):
-            order |= dict.fromkeys(table.standings.ranked())
+        order = dict.fromkeys(self.deciding_table.standings.ranked())
         return list(order | dict.fromkeys(int(index) for index in self.tables[self.by].standings.order()))

@@ -111,7 +111,7 @@ def _describe(name: str, manifest: Manifest) -> TargetInfo:
     return TargetInfo(
         name=name,
         title=manifest.title,
-        kind=_kind(manifest),
+        kind=kind_of(manifest),
         modality=manifest.modality,
         predicts=_prediction(manifest),
         size=sum(size or 0 for size in sizes) or None,
@@ -123,7 +123,8 @@ def _describe(name: str, manifest: Manifest) -> TargetInfo:
     )
 
 
-def _kind(manifest: Manifest) -> str:
+def kind_of(manifest: Manifest) -> str:
+    """Return the kind of the samples of a target: image, sound, series, table, text or video."""
     spec = manifest.input
     is_table = spec.representation == "fold" and any(step.name == "standardize" for step in manifest.steps)
     if spec.kind == "series" and is_table and (spec.shape is None or spec.shape[0] == 1):

@@ -29,16 +29,9 @@ PILOT_RATES = (0.0005, 0.0001, 0.0025)
 """Learning rates, each of which trains once. Of equally good ones the first counts."""
 PILOT_SEEDS = 3
 """Trainings at the best rate, whose spread is a part of each interval and comparison."""
-EPOCHS_READ = (1, 3, 10)
-"""Epochs after which one training at the first rate can be judged, since earlier targets have these errors."""
-RECORDED_SPREAD = 0.09
-"""Standard deviation of arcsin(sqrt(error)) after 3 epochs between trainings that differ in their seeds alone.
-
-It is that of the trainings at the first rate in `benchmarks/truth/ranking.jsonl`.
-"""
 BATCHES = "stage2.batch_size=16"
 SETTINGS = (f"stage2.decay_epochs={PILOT_EPOCHS}", "stage2.warmup_epochs=1", BATCHES, "stage2.choose=last")
-"""Settings of the pilots of docs/protocol-second.md, besides their epochs and rates."""
+"""Settings of pilots besides their epochs and rates; those of the recorded fine-tunings of `benchmarks/truth`."""
 TEXT_SETTINGS = ("target_sequence_length=32",)
 """Settings of sources of text, in which other samples are short texts, because their time grows with their length."""
 
@@ -73,19 +66,11 @@ class PilotErrors:
 
     @property
     def training_variance(self) -> tuple[float, float]:
-        """Variance of the mean error from the randomness of the trainings, and the degrees of freedom of it.
-
-        That of one training is the one that was recorded on earlier targets.
-        """
+        """Variance of the mean error from the randomness of the trainings, and the degrees of freedom of it."""
         n_trainings = len(self.by_training)
-        if n_trainings > 1:
-            return float(self.by_training.var(ddof=1)) / n_trainings, n_trainings - 1
-        if not self.settings:
+        if n_trainings == 1:
             return 0.0, np.inf
-        # An error of 0 on m samples may be one of up to about 1 / m. The derivative of sin(z)^2 is sin(2 z).
-        m = len(self.errors.errors)
-        error = (m * float(self.by_training[0]) + 0.5) / (m + 1)
-        return 4 * error * (1 - error) * RECORDED_SPREAD**2, np.inf
+        return float(self.by_training.var(ddof=1)) / n_trainings, n_trainings - 1
 
 
 def labeled_halves(data: TargetData, seed: int = 0) -> TargetData:
@@ -129,15 +114,13 @@ def short_fine_tuning(
     target: Target,
     seed: int,
     *,
-    epochs: int | None = None,
     device: str = "auto",
     weight: str | None = None,
 ) -> PilotErrors:
     """Fine-tune all weights of a source on one half of at most 256 training samples, and judge it on other samples.
 
-    With a number of epochs, one training of ten epochs at the first rate is judged, and ends, after so many of them.
-    Otherwise the last of ten epochs counts, at the best of three learning rates, with which the source is trained with
-    two more seeds. Every source is flattered by this choice alike: of sources that are no better than their controls,
+    The last of ten epochs counts, at the best of three learning rates, with which the source is trained with two more
+    seeds. Every source is flattered by this choice alike: of sources that are no better than their controls,
     fewer than 5 % are significantly better, whatever the spread between trainings is (simulated in
     `tests/test_pilot.py`).
 
@@ -147,7 +130,6 @@ def short_fine_tuning(
         target: The target.
         seed: Seed of the samples, of the halves and of everything random in the first training. The others have the
             next seeds.
-        epochs: Number of epochs of one training; None for ten epochs at three rates.
         device: Device to train on.
         weight: What counts equally in the error: `samples`, `groups` or `classes`. None for groups where there are
             groups, else samples.
@@ -164,10 +146,9 @@ def short_fine_tuning(
     # The validation samples choose nothing, since the last epoch counts.
     halves = replace(halves, validation=halves.validation[:1])
     more = text_settings(source.input, target.manifest.input)
-    length = PILOT_EPOCHS if epochs is None else epochs
 
     def train(rate: float, training_seed: int) -> np.ndarray:
-        overrides = (f"stage2.epochs={length}", *SETTINGS, *more, f"stage2.learning_rate={rate}")
+        overrides = (f"stage2.epochs={PILOT_EPOCHS}", *SETTINGS, *more, f"stage2.learning_rate={rate}")
         samples = SampleRequest(seed=training_seed, device=device)
         request = TrainRequest("finetune", name, TargetRequest(target.name), overrides, samples=samples)
         # A training whose loss became NaN or infinite has no last epoch.
@@ -180,14 +161,13 @@ def short_fine_tuning(
             errors = per_sample / 100
 
         with contextlib.suppress(NotFiniteError):
-            train_in_memory(request, source, halves, [length], watch)
+            train_in_memory(request, source, halves, [PILOT_EPOCHS], watch)
         return errors
 
     weights, _, _ = _weighted_samples(halves, halves.test, weight)
-    rates, seeds = (PILOT_RATES, PILOT_SEEDS) if epochs is None else (PILOT_RATES[:1], 1)
-    by_rate = {rate: train(rate, seed) for rate in rates}
+    by_rate = {rate: train(rate, seed) for rate in PILOT_RATES}
     best = min(by_rate, key=lambda rate: float(by_rate[rate] @ weights))
-    trainings = np.stack([by_rate[best], *(train(best, seed + number) for number in range(1, seeds))])
+    trainings = np.stack([by_rate[best], *(train(best, seed + number) for number in range(1, PILOT_SEEDS))])
     errors = sample_errors(trainings.mean(axis=0), halves, seed, weight)
     # Sums of weights can exceed 1 by a rounding error.
     by_training = np.clip(trainings @ weights, 0, 1)

@@ -9,10 +9,11 @@ from modgap.api.pages.rendering import axis_of, capitalize, drawn_table, render_
 from modgap.api.pages.result_folder import RANKING
 from modgap.errors import visible_name
 from modgap.ranking.answer import difference_texts
-from modgap.ranking.scores import FORECAST
 from modgap.ranking.types import BASELINE, CONTROL, SOURCE
 from modgap.storage.json_records import Record
 
+OLD_FORECAST = "forecast"
+"""Score that decided in records of earlier versions."""
 MAX_PAIRS = 40
 """Most pairs of the class map of a source that are shown."""
 
@@ -203,7 +204,7 @@ def interval_note(record: Record, by: str) -> str:
     if not has_intervals(record, by):
         return "No intervals were computed."
     request = record["request"]
-    if by == FORECAST.name:
+    if by == OLD_FORECAST:
         return "The lines are 95 % intervals of the error after fine-tuning, given earlier targets and pilots."
     if record["score_descriptions"][by]["by_sample"]:
         origin = "from the errors of the samples, which are paired between sources"

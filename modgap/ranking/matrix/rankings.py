@@ -161,7 +161,7 @@ def _failures(results: RowResults) -> list[str]:
 def _rank_row_results(plan: RankPlan, by: str | None, results: RowResults, rankings: dict[str, RankingResult]) -> None:
     """Add the ranking of a target's rows that have scores, if any source is among them.
 
-    The controls are named, so that no others are added. A score `by` that the user names excludes the history.
+    The controls are named, so that no others are added.
     """
     target = plan.target.name
     names = [row.name for row in plan.rows if isinstance(results[target, row.name], bool)]

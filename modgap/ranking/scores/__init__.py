@@ -15,26 +15,13 @@ from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, REGRESSIO
 DEFAULT_RANKING_SCORES = {CLASSIFICATION: "transrate", MULTI_LABEL: "discrepancy", REGRESSION: "discrepancy"}
 """The score that sources are ranked by if --by is not given, for each task.
 
-For classification it is the score that the development targets of docs/protocol-second.md chose. On the test targets
-neither it nor any other score is shown to choose better than always naming the same good source
-(docs/evidence-second.md). The benchmark has no targets of other tasks.
+For classification it is the score that ten development targets chose. Neither it nor any other score is shown to choose
+better than always naming the same good source (docs/evidence.md). No benchmark has targets of other tasks.
 """
 
 _rate = partial(Score, unit="error rate", reference="", higher_is_better=False, bounds=ERROR_RATE)
 PILOT = _rate(name="pilot", title="error after a short fine-tuning on other samples", error_tasks=(CLASSIFICATION,))
 """The error after a short fine-tuning, which is shown as scores are, but is none that `--by` or `--score` takes."""
-FORECAST = _rate(
-    name="forecast", title="expected error after fine-tuning, given earlier targets and pilots", uses_samples=False
-)
-CHANCE = _rate(
-    name="chance",
-    title="probability of being the best of these sources, given earlier targets and pilots",
-    unit="probability",
-    higher_is_better=True,
-    uses_samples=False,
-)
-"""Expected errors by a history and pilots, and the probability of being best where its errors cannot be compared."""
-SHOWN = {score.name: score for score in (PILOT, FORECAST, CHANCE)}
 
 
 def _load() -> tuple[type[Score], list[Score]]:
@@ -50,11 +37,11 @@ def default_scores() -> list[str]:
     """Return the names of the scores that are computed when none are named.
 
     They are scores of each kind, with the error of a linear probe among them. No evidence supports this choice:
-    no score is shown to be better than always naming the same good source (docs/evidence-second.md).
+    no score is shown to be better than always naming the same good source (docs/evidence.md).
     """
     return [score.name for score in map(get_score, score_names()) if score.default]
 
 
 def shown_score(name: str) -> Score:
-    """Return the score of a name, or what pilots or a history tell, as a ranking shows them."""
-    return SHOWN.get(name) or get_score(name)
+    """Return the score of a name, or the error of pilots, as a ranking shows them."""
+    return PILOT if name == PILOT.name else get_score(name)
