@@ -1,7 +1,7 @@
-"""Make `modgap/ranking/known_sources.toml`: for each kind of target, its sources by their mean error on recorded targets.
+"""Make `modgap/ranking/known_sources.toml`: for each kind of target, its sources by their mean recorded error.
 
     python benchmarks/known_sources.py             write the file
-    python benchmarks/known_sources.py --check     tell what choosing by it costs, and fail if the file is not up to date
+    python benchmarks/known_sources.py --check     tell what choosing by it costs; fail if the file is not up to date
 
 The errors are those of `benchmarks/truth`: fine-tunings for ten epochs on at most 128 labeled samples at the best of
 three learning rates (ranking.jsonl and third/history.jsonl on 27 earlier targets, third/choice.jsonl on 41 targets that
@@ -11,7 +11,7 @@ judged), and linear probes on 128 labeled samples (models.jsonl, third/models.js
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any

@@ -16,6 +16,7 @@ class Interval(NamedTuple):
     high: float
 
     def __str__(self) -> str:
+        """Return the mean and both ends with one decimal."""
         return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
 
 

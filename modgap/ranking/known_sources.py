@@ -18,6 +18,7 @@ from modgap.sources import source_infos
 from modgap.targets import Table, TargetRequest
 from modgap.targets.catalog import kind_of
 from modgap.targets.manifest import Manifest
+from modgap.targets.samples import Samples
 from modgap.zoo import INSTALL
 
 Method = Literal["fine_tuned", "probes"]
