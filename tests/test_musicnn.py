@@ -10,7 +10,7 @@ import torch
 from modgap.errors import InputError
 from modgap.process.installed_packages import find_package_folder
 from modgap.sources import open_source
-from modgap.sources.packaged.tensorflow_bundle import data_file, read_tensorflow_bundle
+from modgap_zoo.packaged.tensorflow_bundle import data_file, read_tensorflow_bundle
 from tests.tensorflow_bundles import tensor_message, write_bundle, write_table
 
 GOLDEN = json.loads(Path(__file__).with_name("musicnn_logits.json").read_text())

@@ -13,7 +13,7 @@ from modgap import measure
 from modgap.errors import InputError, UsageError
 from modgap.process.installed_packages import find_package_folder
 from modgap.sources import HeadlessError, open_control, open_source
-from modgap.sources.onnx import handle
+from modgap_zoo.onnx import handle
 from tests.training import skip_without_exporter
 
 onnx = pytest.importorskip("onnx")
@@ -345,7 +345,7 @@ def test_positions_of_weights_are_checked(tmp_path, changed, message):
 
 def test_shapes_and_sizes_of_weights_in_other_files_are_limited(tmp_path, monkeypatch):
     name = move_out(tmp_path)
-    monkeypatch.setattr("modgap.sources.onnx.graph.LARGEST_MODEL", (tmp_path / "image.onnx").stat().st_size + 100)
+    monkeypatch.setattr("modgap_zoo.onnx.graph.LARGEST_MODEL", (tmp_path / "image.onnx").stat().st_size + 100)
     with pytest.raises(InputError, match="is larger than"):
         open_source(name).load(None)
     monkeypatch.undo()

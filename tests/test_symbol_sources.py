@@ -16,9 +16,9 @@ from modgap.errors import InputError, UsageError
 from modgap.process.installed_packages import find_package_folder
 from modgap.sources import HeadlessError, describe_source, open_control, open_source
 from modgap.sources.aliases import ALIASES
-from modgap.sources.packaged.fasttext import read, tree_paths
-from modgap.sources.packaged.loading import named_tensors
-from modgap.sources.packaged.symbols import PADDING, one_hot, symbol_input
+from modgap_zoo.packaged.fasttext import read, tree_paths
+from modgap_zoo.packaged.loading import named_tensors
+from modgap_zoo.packaged.symbols import PADDING, one_hot, symbol_input
 from modgap.targets import CustomData
 from modgap.testing import check_source
 from modgap.training.surrogate import SurrogateBatch

@@ -1,8 +1,6 @@
 """Pretrained source models, opened by name."""
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from modgap.errors import CONTROL_PREFIX, InputError, UsageError, count, unknown_name
 from modgap.sources.aliases import ALIASES
@@ -10,7 +8,6 @@ from modgap.sources.hf.handle import HfModel
 from modgap.sources.hf.spec import ModelFiles, configured_architecture, model_files, read_configuration
 from modgap.sources.hub import AbsentFilesError, parse_repository, without_downloads
 from modgap.sources.inputs import AudioInput, Batch, ImageInput, Input, TextInput, WaveformInput
-from modgap.sources.onnx.handle import open_onnx_file
 from modgap.sources.source import (
     HeadlessError,
     Parts,
@@ -18,14 +15,18 @@ from modgap.sources.source import (
     SourceHandle,
     SourceInfo,
     control_name,
+    find_prefix,
     is_control,
     open_plugin,
+    open_prefix,
     plugin_infos,
     plugin_names,
+    prefix_plugins,
     pretrained_name,
 )
 from modgap.sources.timm.handle import TimmModel, named_by_timm
 from modgap.storage.paths import expand_user
+from modgap.zoo import zoo_hint
 
 __all__ = [
     "CONTROL_PREFIX",
@@ -47,6 +48,7 @@ __all__ = [
     "is_control",
     "open_control",
     "open_source",
+    "prefix_plugins",
     "pretrained_name",
     "source_infos",
 ]
@@ -65,9 +67,7 @@ def open_control(name: str, seed: int = 0) -> SourceHandle:
         UsageError: When there is no source with this name, or it has no random form.
         InputError: When files are missing.
     """
-    handle: Any = open_source(control_name(name))
-    control: SourceHandle = replace(handle, control_seed=seed)
-    return control
+    return _open(control_name(name), None, seed)
 
 
 def source_infos() -> list[SourceInfo]:
@@ -89,8 +89,8 @@ def describe_source(name: str, *, weights: str | None = None) -> SourceInfo:
         UsageError: When there is no source with this name.
         InputError: When its files are broken, or not even its architecture is on this machine.
     """
-    infos = {} if weights else {info.name: info for info in source_infos()}
-    if name in infos:
+    infos = {info.name: info for info in source_infos()}
+    if name in infos and not weights:
         return infos[name]
     with without_downloads():
         is_installed = True
@@ -104,9 +104,7 @@ def describe_source(name: str, *, weights: str | None = None) -> SourceInfo:
                 raise error from None
     base = pretrained_name(name)
     is_random = is_control(name)
-    origins = {"onnx:": "Model in an ONNX file", "timm:": "Model of timm", "hf:": "Model in a repository of the hub"}
-    title = next((text for prefix, text in origins.items() if base.startswith(prefix)), "Model in a folder")
-    title = ALIASES[base].title if base in ALIASES else title
+    title = infos[base].title if base in infos else _title(base)
     return SourceInfo(
         name=name,
         title=f"{title}, with random weights" if is_random else title,
@@ -120,13 +118,23 @@ def describe_source(name: str, *, weights: str | None = None) -> SourceInfo:
     )
 
 
+def _title(base_name: str) -> str:
+    """Return the description of a source without a short name."""
+    if base_name.startswith("timm:"):
+        return "Model of timm"
+    if base_name.startswith("hf:"):
+        return "Model in a repository of the hub"
+    prefix = find_prefix(base_name)
+    return prefix.title if prefix else "Model in a folder"
+
+
 def _weights_origin(base_name: str) -> str:
     """Return the file or folder of the weights, or the command that downloads them."""
     if base_name.startswith("timm:"):
         return named_by_timm(base_name.removeprefix("timm:"))[0].download_command
     if base_name.startswith("hf:"):
         return parse_repository(base_name.removeprefix("hf:")).download_command
-    return base_name.removeprefix("onnx:")
+    return base_name.partition(":")[2] if find_prefix(base_name) else base_name
 
 
 def _input_text(source_input: Input) -> str:
@@ -163,11 +171,13 @@ def absolute_name(name: str) -> str:
     """
     base = pretrained_name(name)
     start = name.removesuffix(base)
-    if base.startswith("onnx:"):
-        return f"{start}onnx:{expand_user(base.removeprefix('onnx:')).resolve()}"
-    is_named = base in ALIASES or base.startswith(("timm:", "hf:")) or base in plugin_names(RESERVED)
+    if base in ALIASES or base.startswith(("timm:", "hf:")) or base in plugin_names(RESERVED):
+        return name
+    if prefix := find_prefix(base):
+        beginning, _, argument = base.partition(":")
+        return f"{start}{beginning}:{expand_user(argument).resolve()}" if prefix.suffixes else name
     folder = expand_user(base)
-    return f"{start}{folder.resolve()}" if not is_named and folder.is_dir() else name
+    return f"{start}{folder.resolve()}" if folder.is_dir() else name
 
 
 def find_surrogate_name(name: str) -> tuple[str, str] | None:
@@ -185,8 +195,9 @@ def open_source(name: str, *, weights: str | None = None) -> SourceHandle:
     """Find a source model by its name, without loading it.
 
     Args:
-        name: An alias, `timm:NAME`, `hf:NAME[@REVISION]`, `onnx:FILE`, a folder in transformers' or timm's layout, or
-            `random:` before any of them for the same architecture with random weights.
+        name: An alias, `timm:NAME`, `hf:NAME[@REVISION]`, a folder in transformers' or timm's layout, the name of a
+            plug-in or `PREFIX:NAME` of one, or `random:` before any of them for the same architecture with random
+            weights.
         weights: File or folder of weights that replaces the source's default; None for the default.
 
     Raises:
@@ -194,45 +205,53 @@ def open_source(name: str, *, weights: str | None = None) -> SourceHandle:
         InputError: When files are missing.
     """
     file = expand_user(weights) if weights else None
-    base_name = pretrained_name(name)
-    seed = 0 if is_control(name) else None
     if is_control(name) and file:
         raise UsageError("`weights` does not apply to a random: source, whose weights are random. Leave it out.")
     if file and not file.exists():
         raise InputError(f"There is no file or folder of weights at {file}. Pass an existing path to `weights`.")
+    if file and find_prefix(name):
+        raise UsageError(f"`weights` does not apply to {name}, whose name says where its weights are. Leave it out.")
+    return _open(name, file, 0 if is_control(name) else None)
+
+
+def _open(name: str, file: Path | None, seed: int | None) -> SourceHandle:
+    """Return the handle of a source.
+
+    Args:
+        name: Name as for `open_source`.
+        file: File or folder of weights that replaces the source's default; None for the default.
+        seed: Seed of random weights, if the name is that of a control; else None.
+    """
+    base_name = pretrained_name(name)
     if base_name in ALIASES:
         return ALIASES[base_name].origin.open(name, file, seed)
     if base_name.startswith("timm:"):
         return TimmModel(name, base_name.removeprefix("timm:"), file, control_seed=seed)
-    if base_name.startswith("onnx:"):
-        return open_onnx_file(name, base_name.removeprefix("onnx:"), seed)
     if base_name.startswith("hf:"):
         repository = parse_repository(base_name.removeprefix("hf:"))
         return _open_model_folder(model_files(name, file, repository=repository), seed)
-    if seed is None and (handle := open_plugin(base_name, file, RESERVED)):
+    if handle := open_plugin(base_name, file, seed, RESERVED) or open_prefix(base_name, seed):
         return handle
-    if seed is not None and base_name in plugin_names(RESERVED):
-        raise UsageError(
-            f"Source plug-in {base_name} has no random: form. Pass its architecture as random:timm:NAME instead."
-        )
-    return _open_local(name, base_name, file)
+    return _open_local(name, base_name, file, seed)
 
 
-def _open_local(name: str, base_name: str, weights: Path | None) -> SourceHandle:
+def _open_local(name: str, base_name: str, weights: Path | None, seed: int | None) -> SourceHandle:
     """Open a source in a local folder."""
     folder = expand_user(base_name)
     if folder.is_dir():
         display_name = control_name(folder.name) if is_control(name) else folder.name
-        seed = 0 if is_control(name) else None
         return _open_model_folder(model_files(display_name, weights, folder), seed)
-    if folder.is_file() and folder.suffix.lower() == ".onnx":
-        source = f"{name.removesuffix(base_name)}onnx:{base_name}"
-        raise UsageError(f"{base_name} is an ONNX file. Use `source={source!r}`.")
     if folder.is_file():
+        for prefix, plugin in prefix_plugins().items():
+            if folder.suffix.lower() in plugin.suffixes:
+                source = f"{name.removesuffix(base_name)}{prefix}:{base_name}"
+                raise UsageError(f"{base_name} is opened by the prefix {prefix}:. Use `source={source!r}`.")
         raise UsageError(
             f"{base_name} is a file of weights, which does not contain the architecture. "
             f'Use `source="timm:NAME", weights={base_name!r}`.'
         )
+    if hint := zoo_hint("source", base_name) or zoo_hint("prefix", base_name.partition(":")[0]):
+        raise UsageError(f"Unknown source {name!r}. {hint}")
     # Importing timm takes seconds, which only an error may cost.
     import timm
 
@@ -240,8 +259,9 @@ def _open_local(name: str, base_name: str, weights: Path | None) -> SourceHandle
     if timm.is_model(base_name):
         raise UsageError(f"Unknown source {name!r}. Did you mean {prefix}timm:{base_name}?")
     names = [*ALIASES, *plugin_names(RESERVED)]
+    prefixes = "".join(f", {one}:NAME" for one in prefix_plugins())
     raise unknown_name(
-        "source", base_name, names, "(or timm:NAME, hf:NAME, onnx:FILE, a folder, or random: before one)"
+        "source", base_name, names, f"(or timm:NAME, hf:NAME{prefixes}, a folder, or random: before one)"
     )
 
 

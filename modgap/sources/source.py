@@ -1,6 +1,7 @@
 """Pretrained source models: what is known before loading, the loaded model, its parts, and sources of plug-ins.
 
-Plug-ins are entry points of the group `modgap.sources`.
+Plug-ins are entry points of two groups: of `modgap.sources`, each of which is a source, and of
+`modgap.source_prefixes`, each of which opens the sources whose names begin with its name, such as `PREFIX:NAME`.
 """
 
 import re
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from modgap.errors import CONTROL_PREFIX, InputError, UsageError
-from modgap.process.installed_packages import find_package_folder, plugin_entries, requested_plugin, usable_plugins
+from modgap.process.installed_packages import plugin_entries, requested_plugin, usable_plugins
 from modgap.sources.inputs import Batch, Input
 
 if TYPE_CHECKING:
@@ -161,47 +162,50 @@ def package_error(name: str, install: str) -> InputError:
     return InputError(f"Source {name} needs a package that is not installed. Install it with: {install}")
 
 
-@dataclass(frozen=True)
-class PackageFile:
-    """A file of weights in a Python package.
-
-    Attributes:
-        package: Import name of the package.
-        file: Path of the file within the package.
-        install: Command that installs the package without its dependencies, which modgap does not use.
-    """
-
-    package: str
-    file: str
-    install: str
-
-    def path(self, name: str) -> Path:
-        """Return the path of the file.
-
-        Args:
-            name: Name of the source, for the error.
-
-        Raises:
-            InputError: When the package is not installed.
-        """
-        folder = find_package_folder(self.package)
-        if folder is None or not (folder / self.file).is_file():
-            raise package_error(name, self.install)
-        return folder / self.file
-
-
 GROUP = "modgap.sources"
 NOUN = "Source"
+PREFIX_GROUP = "modgap.source_prefixes"
+PREFIX_NOUN = "Source prefix"
+OWN_PREFIXES = frozenset({"hf", "random", "timm"})
+"""Prefixes of modgap's own sources, without the colon, which a plug-in cannot take."""
 
 
 class SourcePlugin(Protocol):
-    """The object that an entry point refers to. The entry point's name is the source's name."""
+    """The object that an entry point of the group `modgap.sources` refers to.
+
+    The entry point's name is the source's name. An object may also have a method `control(seed)`, which returns a
+    handle of the source's random-weights control: the same architecture with random weights of this seed, under the
+    name `random:NAME`. Without it, the source has no control.
+    """
 
     def describe(self) -> SourceInfo:
         """Return the description of the source without loading it."""
 
     def open(self, weights: Path | None) -> SourceHandle:
         """Return a handle of the source, with its default weights or the user's, without loading it."""
+
+
+class PrefixPlugin(Protocol):
+    """The object that an entry point of the group `modgap.source_prefixes` refers to.
+
+    The entry point's name is the prefix, without the colon. An object may also have a method `control(argument, seed)`,
+    as the `control` of a `SourcePlugin`.
+
+    Attributes:
+        title: Description of its sources in a few words, such as `Model in an ONNX file`.
+        suffixes: Endings of the files that it opens, such as `.onnx`; empty if the text after the prefix is no path.
+    """
+
+    title: str
+    suffixes: tuple[str, ...]
+
+    def open(self, argument: str) -> SourceHandle:
+        """Return a handle of the source that the text after the prefix names, without loading it.
+
+        Raises:
+            InputError: When files are missing.
+            UsageError: When there is no such source.
+        """
 
 
 def plugin_names(reserved: frozenset[str]) -> list[str]:
@@ -229,23 +233,94 @@ def _describe(name: str, plugin: SourcePlugin) -> SourceInfo:
     return replace(info, name=name)
 
 
-def open_plugin(name: str, weights: Path | None, reserved: frozenset[str]) -> SourceHandle | None:
+def open_plugin(name: str, weights: Path | None, seed: int | None, reserved: frozenset[str]) -> SourceHandle | None:
     """Return the handle of the plug-in with this name, or None if there is none, without importing other plug-ins.
 
     Args:
         name: Name of the plug-in.
         weights: File or folder of weights that replaces the plug-in's default; None for the default.
+        seed: Seed of the random weights of its control; None for the pretrained source.
         reserved: As in `plugin_names`.
 
     Raises:
         InputError: When the plug-in is broken.
+        UsageError: When a control is asked for, and the plug-in has none.
     """
 
     def opened(_name: str, plugin: SourcePlugin) -> SourceHandle:
-        handle: SourceHandle = plugin.open(weights)
-        if not all(callable(getattr(handle, method, None)) for method in ("fingerprint", "load")):
-            raise TypeError(f"open() returned a {type(handle).__name__}, not a source's handle")
-        return handle
+        if seed is None:
+            return _checked_handle("open", plugin.open(weights))
+        return _checked_handle("control", _control_method(f"Source plug-in {name}", plugin)(seed))
 
     entry = plugin_entries(GROUP, NOUN, reserved).get(name)
     return None if entry is None else requested_plugin(entry, NOUN, opened)
+
+
+def prefix_plugins() -> dict[str, PrefixPlugin]:
+    """Return the plug-ins that bring prefixes by their names. A broken plug-in causes a warning and is skipped."""
+    return dict(usable_plugins(plugin_entries(PREFIX_GROUP, PREFIX_NOUN, OWN_PREFIXES), PREFIX_NOUN, _checked_prefix))
+
+
+def find_prefix(name: str) -> PrefixPlugin | None:
+    """Return the plug-in whose prefix a name of a source begins with; None if there is none.
+
+    Raises:
+        InputError: When the plug-in is broken.
+    """
+    entry = plugin_entries(PREFIX_GROUP, PREFIX_NOUN, OWN_PREFIXES).get(_split_prefix(name)[0])
+    return None if entry is None else requested_plugin(entry, PREFIX_NOUN, _checked_prefix)
+
+
+def open_prefix(name: str, seed: int | None) -> SourceHandle | None:
+    """Return the handle of a source that a plug-in opens by a prefix of its name; None if there is no such plug-in.
+
+    Args:
+        name: Name of the source, such as `PREFIX:NAME`.
+        seed: Seed of the random weights of its control; None for the pretrained source.
+
+    Raises:
+        InputError: When the plug-in is broken, or as its `open` does.
+        UsageError: When a control is asked for, and the plug-in has none, or as its `open` does.
+    """
+    prefix, argument = _split_prefix(name)
+
+    def opened(_name: str, plugin: PrefixPlugin) -> SourceHandle:
+        if seed is None:
+            return _checked_handle("open", plugin.open(argument))
+        return _checked_handle("control", _control_method(f"Source prefix {prefix}:", plugin)(argument, seed))
+
+    entry = plugin_entries(PREFIX_GROUP, PREFIX_NOUN, OWN_PREFIXES).get(prefix)
+    return None if entry is None else requested_plugin(entry, PREFIX_NOUN, opened)
+
+
+def _split_prefix(name: str) -> tuple[str, str]:
+    """Return the prefix of a source's name, empty if it has none, and the text after it."""
+    prefix, colon, argument = name.partition(":")
+    return (prefix, argument) if colon else ("", name)
+
+
+def _checked_prefix(_name: str, plugin: PrefixPlugin) -> PrefixPlugin:
+    """Return the object of an entry point if it has all that a prefix needs."""
+    if not (isinstance(plugin.title, str) and isinstance(plugin.suffixes, tuple) and callable(plugin.open)):
+        raise TypeError("its title is no text, its suffixes are no tuple, or it cannot open sources")
+    return plugin
+
+
+def _checked_handle(method: str, handle: Any) -> SourceHandle:
+    """Return what a method of a plug-in returned if it is a handle."""
+    if not all(callable(getattr(handle, name, None)) for name in ("fingerprint", "load")):
+        raise TypeError(f"{method}() returned a {type(handle).__name__}, not a source's handle")
+    checked: SourceHandle = handle
+    return checked
+
+
+def _control_method(noun: str, plugin: object) -> Callable[..., object]:
+    """Return the method of a plug-in that opens controls.
+
+    Raises:
+        UsageError: When it has none.
+    """
+    method: Callable[..., object] | None = getattr(plugin, "control", None)
+    if method is None:
+        raise UsageError(f"{noun} has no random: form. Pass its architecture as random:timm:NAME instead.")
+    return method

@@ -74,7 +74,7 @@ def checkpoint(folder: Path) -> Path:
 
 def read_checkpoint(path: Path) -> object:
     """Read the tensors of a checkpoint."""
-    from modgap.sources.packaged.tensorflow_bundle import read_tensorflow_bundle
+    from modgap_zoo.packaged.tensorflow_bundle import read_tensorflow_bundle
 
     return read_tensorflow_bundle(path)
 
@@ -111,7 +111,7 @@ def layers(folder: Path) -> Path:
 
 def read_layers(path: Path) -> object:
     """Read the tensors of a PyTorch file."""
-    from modgap.sources.packaged.loading import named_tensors
+    from modgap_zoo.packaged.loading import named_tensors
 
     return named_tensors(path)
 
@@ -130,7 +130,7 @@ def keras_weights(folder: Path) -> Path:
 
 def read_keras(path: Path) -> object:
     """Read the weights of a file of Keras."""
-    from modgap.sources.packaged.keras_weights import read_keras_weights
+    from modgap_zoo.packaged.keras_weights import read_keras_weights
 
     return read_keras_weights(path)
 

@@ -1,10 +1,10 @@
 """Transformers models before they are loaded: their files and the records to load them from. This needs no torch."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from modgap.errors import InputError, UsageError
 from modgap.sources.hub import Repository
@@ -173,9 +173,6 @@ PROMPT = "a photo of a {}."
 """The sentence that a contrastive model's text tower reads for a class."""
 
 
-TokenizerKind = Literal["bundled", "smiles"]
-
-
 @dataclass(frozen=True)
 class HfSpec:
     """A transformers model before it is loaded: its files, its class and its tokenizer.
@@ -184,16 +181,17 @@ class HfSpec:
         name: Name of the source in results.
         files: Location of the model's files.
         architecture: Name of its class in transformers; None for the one that config.json names.
-        tokenizer: `bundled` for the tokenizer in the model's files, `smiles` for reactions and molecules in SMILES with
-            the vocabulary in vocab.txt.
+        tokenizer: Name of the tokenizer in the record; `bundled` for the one in the model's files.
         control_seed: Seed of random weights; None for the files' weights.
+        build_tokenizer: Function from the folder of the model's files to the tokenizer; None for the one in the files.
     """
 
     name: str
     files: ModelFiles
     architecture: str | None = None
-    tokenizer: TokenizerKind = "bundled"
+    tokenizer: str = "bundled"
     control_seed: int | None = None
+    build_tokenizer: Callable[[Path], Any] | None = None
 
     def class_name(self) -> str:
         """Return the name of the model's class in transformers."""

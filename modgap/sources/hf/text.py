@@ -1,7 +1,6 @@
 """Transformers models of text as sources: language models, classifiers of texts or tokens, encoders."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,33 +14,6 @@ from modgap.sources.inputs import Batch, TextInput, masked_mean
 from modgap.sources.source import Parts, Source
 from modgap.sources.splitting import Pooled, module_path, outputs_agree, replace_modules, verify_parts
 from modgap.storage.damaged_files import one_line_errors
-
-TOKEN = r"\[[^\]]*\]|Br|Cl|>>|%\(\d{3}\)|%\d{2}|."
-"""Matches an atom in brackets, a halogen of two letters, a reaction arrow, a ring number of several digits, or one
-character."""
-LENGTH = 512
-
-
-def smiles_tokenizer(vocabulary: Path) -> Any:
-    """Build a transformers tokenizer with one token per vocabulary line, and [CLS] and [SEP] around each text."""
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    numbers = {token: i for i, token in enumerate(vocabulary.read_text(encoding="utf-8").splitlines())}
-    tokenizer = Tokenizer(models.WordLevel(numbers, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(TOKEN), "isolated")
-    ends = [(token, numbers[token]) for token in ("[CLS]", "[SEP]")]
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        model_max_length=LENGTH,
-        unk_token="[UNK]",
-        pad_token="[PAD]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-    )
-
 
 LANGUAGE_MODELS = ("masked language model", "causal language model")
 UNBOUNDED = 1 << 20
@@ -102,8 +74,8 @@ def tokenizer_of(spec: HfSpec) -> Any:
     """
     folder = spec.files.require(VOCABULARIES, "tokenizer")
     with one_line_errors(f"transformers cannot read the tokenizer of {spec.name}"):
-        if spec.tokenizer == "smiles":
-            return smiles_tokenizer(folder / "vocab.txt")
+        if spec.build_tokenizer:
+            return spec.build_tokenizer(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:
         # Causal models have none. They read from left to right, so what follows a text does not change it.

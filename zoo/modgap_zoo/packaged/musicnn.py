@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.packaged.keras_weights import linear_weights, normalization_weights
-from modgap.sources.packaged.network import Head, PackagedNetwork
-from modgap.sources.packaged.spectrograms import MelSpectrogram
+from modgap_zoo.packaged.keras_weights import linear_weights, normalization_weights
+from modgap_zoo.packaged.network import Head, PackagedNetwork
+from modgap_zoo.packaged.spectrograms import MelSpectrogram
 
 RATE = 16_000
 WINDOW = 512

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.packaged.network import LinearHead, PackagedNetwork, Recurrent
+from modgap_zoo.packaged.network import LinearHead, PackagedNetwork, Recurrent
 
 RATE = 200
 """The smallest rate that the model takes: it has one frequency for each hertz up to 99."""

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from modgap.errors import UsageError
 from modgap.process.installed_packages import installed_library_version
-from modgap.sources.packaged.tensorflow_bundle import data_file
-from modgap.sources.source import PackageFile, Source, headless_error
+from modgap.sources.source import Source, headless_error
 from modgap.storage.digests import file_digest
+from modgap_zoo.package_file import PackageFile
+from modgap_zoo.packaged.tensorflow_bundle import data_file
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class PackagedModel:
             raise UsageError(
                 f"Source {self.name} takes no images, which alone have a size in pixels. Leave `input_size` out."
             )
-        from modgap.sources.packaged.loading import load
+        from modgap_zoo.packaged.loading import load
 
         file = self.weights_file() if self.control_seed is None or self.has_vocabulary else None
         source = load(

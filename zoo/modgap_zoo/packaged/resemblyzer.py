@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.packaged.network import Head, PackagedNetwork, Recurrent, rename_modules
-from modgap.sources.packaged.spectrograms import MelSpectrogram
+from modgap_zoo.packaged.network import Head, PackagedNetwork, Recurrent, rename_modules
+from modgap_zoo.packaged.spectrograms import MelSpectrogram
 
 RATE = 16_000
 WINDOW = 400

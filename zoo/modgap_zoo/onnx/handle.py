@@ -5,12 +5,13 @@ from pathlib import Path
 
 from modgap.errors import InputError, UsageError, first_line
 from modgap.process.installed_packages import find_package_folder, installed_library_version
-from modgap.sources.onnx.description import ImageDescription, OnnxDescription, read_description
-from modgap.sources.source import PackageFile, Source, control_name, headless_error, pretrained_name
+from modgap.sources.source import Source, control_name, headless_error, pretrained_name
 from modgap.storage.digests import file_digest
 from modgap.storage.paths import expand_user
+from modgap_zoo.onnx.description import ImageDescription, OnnxDescription, read_description
+from modgap_zoo.package_file import PackageFile
 
-INSTALL = "pip install 'modgap[onnx]'"
+INSTALL = "pip install 'modgap-zoo[onnx]'"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class OnnxFile:
         """Return the checksums of the model's files and of its description, the seed, and the versions of libraries."""
         path, description = self._read()
         _require_converter()
-        from modgap.sources.onnx.graph import external_files
+        from modgap_zoo.onnx.graph import external_files
 
         tensors = {file.name: file_digest(file) for file in external_files(path)}
         return {
@@ -67,7 +68,7 @@ class OnnxFile:
         if head and not description.has_head:
             raise headless_error(self.name)
         _require_converter()
-        from modgap.sources.onnx.loading import load_onnx
+        from modgap_zoo.onnx.loading import load_onnx
 
         try:
             return load_onnx(self.name, path, description, self.control_seed)
@@ -80,21 +81,44 @@ def _sidecar(path: Path) -> Path:
     return path.with_suffix(".toml")
 
 
-def open_onnx_file(name: str, file: str, control_seed: int | None) -> OnnxFile:
-    """Find the source of an ONNX file.
+class OnnxPrefix:
+    """The sources `onnx:FILE`, as a plug-in of modgap.
 
-    Args:
-        name: Name as the user wrote it, for errors.
-        file: Path of the file.
-        control_seed: Seed of random weights; None for those of the file.
-
-    Raises:
-        InputError: When there is no such file.
+    Attributes:
+        title: Description of the sources.
+        suffixes: Endings of the files.
     """
-    path = expand_user(file)
+
+    title = "Model in an ONNX file"
+    suffixes = (".onnx",)
+
+    def open(self, argument: str) -> OnnxFile:
+        """Return a handle of the model in a file.
+
+        Raises:
+            InputError: When there is no such file.
+        """
+        path = _existing_file(argument)
+        return OnnxFile(path.stem, path)
+
+    def control(self, argument: str, seed: int) -> OnnxFile:
+        """Return a handle of the same architecture with random weights of a seed.
+
+        Raises:
+            InputError: When there is no such file.
+        """
+        path = _existing_file(argument)
+        return OnnxFile(control_name(path.stem), path, control_seed=seed)
+
+
+prefix = OnnxPrefix()
+
+
+def _existing_file(argument: str) -> Path:
+    path = expand_user(argument)
     if not path.is_file():
-        raise InputError(f"There is no file {path} for the source {name}.")
-    return OnnxFile(control_name(path.stem) if control_seed is not None else path.stem, path, control_seed=control_seed)
+        raise InputError(f"There is no file {path} for the source onnx:{argument}.")
+    return path
 
 
 def _require_converter() -> None:

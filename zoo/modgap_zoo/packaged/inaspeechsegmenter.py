@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.packaged.keras_weights import linear_weights, normalization_weights
-from modgap.sources.packaged.network import LinearHead, PackagedNetwork
+from modgap_zoo.packaged.keras_weights import linear_weights, normalization_weights
+from modgap_zoo.packaged.network import LinearHead, PackagedNetwork
 
 RATE = 16_000
 FRAME = 400

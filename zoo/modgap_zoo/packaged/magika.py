@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from modgap.errors import UsageError
 from modgap.sources.inputs import TextInput
-from modgap.sources.packaged.network import LinearHead, PackagedNetwork
+from modgap_zoo.packaged.network import LinearHead, PackagedNetwork
 
 TOKENS = 2048
 PADDING = 256

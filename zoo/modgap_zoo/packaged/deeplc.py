@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from modgap.sources.packaged.network import FlatHead, PackagedNetwork
-from modgap.sources.packaged.symbols import one_hot, symbol_input
+from modgap_zoo.packaged.network import FlatHead, PackagedNetwork
+from modgap_zoo.packaged.symbols import one_hot, symbol_input
 
 RESIDUES = "KRPTNAQVSGILCMHFYWED"
 ATOMS = (

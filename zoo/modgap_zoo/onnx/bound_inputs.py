@@ -8,7 +8,7 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, helper, numpy_helper
 
 from modgap.errors import InputError
-from modgap.sources.onnx.description import SAMPLE
+from modgap_zoo.onnx.description import SAMPLE
 
 MOST_VALUES = 1 << 24
 """Largest number of values of a constant input."""

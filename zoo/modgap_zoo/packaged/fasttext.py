@@ -18,8 +18,8 @@ from torch.nn import functional
 
 from modgap.errors import InputError
 from modgap.sources.inputs import TextInput, masked_mean
-from modgap.sources.packaged.network import FlatHead, PackagedNetwork
-from modgap.sources.packaged.symbols import vectors_and_mask
+from modgap_zoo.packaged.network import FlatHead, PackagedNetwork
+from modgap_zoo.packaged.symbols import vectors_and_mask
 
 MAGIC, VERSION = 793_712_314, 12
 SUPERVISED = 3

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.packaged.network import LinearHead, PackagedNetwork, Recurrent, rename_modules
+from modgap_zoo.packaged.network import LinearHead, PackagedNetwork, Recurrent, rename_modules
 
 RATE = 22_050
 FRAME = 1411

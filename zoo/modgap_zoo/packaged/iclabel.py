@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.packaged.network import FlatHead, PackagedNetwork
+from modgap_zoo.packaged.network import FlatHead, PackagedNetwork
 
 RATE = 250
 WINDOW = 10 * RATE

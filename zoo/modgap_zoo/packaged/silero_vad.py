@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.packaged.network import LinearHead, PackagedNetwork
+from modgap_zoo.packaged.network import LinearHead, PackagedNetwork
 
 RATE = 16_000
 CHUNK = 512

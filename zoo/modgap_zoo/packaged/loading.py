@@ -10,12 +10,12 @@ from torch import Tensor
 
 from modgap.errors import InputError, first_line
 from modgap.process.installed_packages import find_package_folder
-from modgap.sources.packaged.keras_weights import read_keras_weights
-from modgap.sources.packaged.network import PackagedNetwork
-from modgap.sources.packaged.tensorflow_bundle import read_tensorflow_bundle
 from modgap.sources.source import Parts, Source
 from modgap.sources.timm.handle import read_state
 from modgap.storage.array_formats import read_npz
+from modgap_zoo.packaged.keras_weights import read_keras_weights
+from modgap_zoo.packaged.network import PackagedNetwork
+from modgap_zoo.packaged.tensorflow_bundle import read_tensorflow_bundle
 
 MOST_ENTRIES = 100_000
 LONGEST_NAME = 200
@@ -35,7 +35,7 @@ def load(
 
     Args:
         name: Name of the source, for errors.
-        architecture: Name of the architecture, as in `modgap.sources.packaged.handle.PackagedModel`.
+        architecture: Name of the architecture, as in `modgap_zoo.packaged.handle.PackagedModel`.
         capacity: Its size or tags; empty if it comes in one.
         file: File of the weights; None for a control that needs none.
         control_seed: Seed of random weights; None for those of the file.
@@ -44,7 +44,7 @@ def load(
     Raises:
         InputError: When the weights do not fit.
     """
-    module = importlib.import_module(f"modgap.sources.packaged.{architecture.replace('-', '_')}")
+    module = importlib.import_module(f"modgap_zoo.packaged.{architecture.replace('-', '_')}")
     content = module.read(file) if has_vocabulary else None
     arguments = [argument for argument in (content, capacity) if argument]
     with torch.random.fork_rng(devices=[]):
@@ -79,7 +79,7 @@ def _read_onnx(path: Path) -> dict[str, Tensor]:
         )
     from onnx import numpy_helper
 
-    from modgap.sources.onnx.graph import read_graph
+    from modgap_zoo.onnx.graph import read_graph
 
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in read_graph(path).graph.initializer}
     return {name: torch.from_numpy(array.copy()) for name, array in arrays.items() if array.dtype == np.float32}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.packaged.network import Head, PackagedNetwork, rename_modules
+from modgap_zoo.packaged.network import Head, PackagedNetwork, rename_modules
 
 WINDOW = 2048
 WIDTH = 64

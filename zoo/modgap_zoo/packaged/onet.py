@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from modgap.sources.inputs import ImageInput
-from modgap.sources.packaged.network import LinearHead, PackagedNetwork, rename_modules
+from modgap_zoo.packaged.network import LinearHead, PackagedNetwork, rename_modules
 
 SIDE = 48
 MEAN = 0.5

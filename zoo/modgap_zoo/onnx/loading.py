@@ -14,9 +14,11 @@ from torch import Tensor, nn
 
 from modgap.errors import InputError, UsageError, first_line
 from modgap.sources.inputs import ImageInput, Input, WaveformInput, without_class
-from modgap.sources.onnx.bound_inputs import bind_inputs, sample_input
-from modgap.sources.onnx.description import ImageDescription, OnnxDescription
-from modgap.sources.onnx.graph import (
+from modgap.sources.source import Parts, Source
+from modgap.sources.splitting import SplitModel, noise, to_tokens, verify_parts
+from modgap_zoo.onnx.bound_inputs import bind_inputs, sample_input
+from modgap_zoo.onnx.description import ImageDescription, OnnxDescription
+from modgap_zoo.onnx.graph import (
     cut_graph,
     draw_weights,
     is_cut,
@@ -25,9 +27,7 @@ from modgap.sources.onnx.graph import (
     weighted_nodes,
     with_shapes,
 )
-from modgap.sources.onnx.operations import register_operations
-from modgap.sources.source import Parts, Source
-from modgap.sources.splitting import SplitModel, noise, to_tokens, verify_parts
+from modgap_zoo.onnx.operations import register_operations
 
 SMALLEST_DEVIATION = 1e-6
 

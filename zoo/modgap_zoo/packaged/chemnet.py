@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional
 
-from modgap.sources.packaged.network import FlatHead, PackagedNetwork
-from modgap.sources.packaged.symbols import one_hot, symbol_input
+from modgap_zoo.packaged.network import FlatHead, PackagedNetwork
+from modgap_zoo.packaged.symbols import one_hot, symbol_input
 
 ALPHABET = (
     "C", "N", "O", "H", "F", "Cl", "P", "B", "Br", "S", "I", "Si", "#", "(", ")", "+", "-", "1", "2", "3", "4", "5",

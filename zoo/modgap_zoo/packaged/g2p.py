@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from modgap.sources.packaged.network import Head, PackagedNetwork
-from modgap.sources.packaged.symbols import PADDING, symbol_input, vectors_and_mask
+from modgap_zoo.packaged.network import Head, PackagedNetwork
+from modgap_zoo.packaged.symbols import PADDING, symbol_input, vectors_and_mask
 
 LENGTH = 64
 """Largest number of letters with the end of the word."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.packaged.network import Head, PackagedNetwork
+from modgap_zoo.packaged.network import Head, PackagedNetwork
 
 MEAN = (
     34.66044646, 7.36918228, 13.0625707, 17.20281414, 0.39138602, 8.30418334, 7.78857186, 1.55170201, 3.45472533,
