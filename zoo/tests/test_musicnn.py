@@ -11,7 +11,7 @@ from modgap.errors import InputError
 from modgap.process.installed_packages import find_package_folder
 from modgap.sources import open_source
 from modgap_zoo.packaged.tensorflow_bundle import data_file, read_tensorflow_bundle
-from tests.tensorflow_bundles import tensor_message, write_bundle, write_table
+from zoo.tests.tensorflow_bundles import tensor_message, write_bundle, write_table
 
 GOLDEN = json.loads(Path(__file__).with_name("musicnn_logits.json").read_text())
 """Logits of the package's own graph, computed with TensorFlow 2.15 from librosa's spectrograms of `waveforms`."""

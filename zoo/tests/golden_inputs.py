@@ -1,4 +1,4 @@
-"""Inputs of which `tools/golden_sources.py` recorded the outputs of the original models."""
+"""Inputs of which `zoo/tools/golden_sources.py` recorded the outputs of the original models."""
 
 import json
 from pathlib import Path

@@ -1,9 +1,9 @@
-"""Record the outputs of original models for tests/golden, each by its package's own code.
+"""Record the outputs of original models for zoo/tests/golden, each by its package's own code.
 
-python tools/golden_sources.py NAME ...
+python zoo/tools/golden_sources.py NAME ...
 
 This was run once, in an environment of its own with the packages that the function of a source names, because they need
-libraries that modgap does not use. The inputs are those of tests/golden_inputs.py.
+libraries that modgap does not use. The inputs are those of zoo/tests/golden_inputs.py.
 """
 
 import collections
@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.golden_inputs import images, texts, waveforms  # noqa: E402 - the folder of the project comes first
+from zoo.tests.golden_inputs import images, texts, waveforms  # noqa: E402 - the folder of the project comes first
 
 
 def bare_package(name: str) -> Path:
@@ -166,7 +166,7 @@ def main(names: list[str]) -> None:
     for name in names or SOURCES:
         record = {key: rounded(np.asarray(value).tolist()) for key, value in SOURCES[name]().items()}
         text = json.dumps({"content": SOURCES[name].__doc__, **record})
-        (ROOT / "tests" / "golden" / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        (ROOT / "zoo" / "tests" / "golden" / f"{name}.json").write_text(text + "\n", encoding="utf-8")
         print(name, len(text))
 
 

@@ -1,4 +1,4 @@
-"""Models of ONNX, transformers, fastText, PyTorch and TensorFlow, for the campaigns against parsers."""
+"""Models of ONNX, fastText, Keras, PyTorch and TensorFlow, for the campaigns against parsers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +7,8 @@ import numpy as np
 
 from modgap.errors import InputError, UsageError
 from tests.campaign.seed_files import make_file
-from tests.fasttext_files import write_fasttext
-from tests.tensorflow_bundles import write_bundle
+from zoo.tests.fasttext_files import write_fasttext
+from zoo.tests.tensorflow_bundles import write_bundle
 
 DESCRIPTION = """\
 input = { kind = "image", size = [6, 6], mean = [0.5, 0.4, 0.3], sd = [0.2, 0.3, 0.4], channels = "bgr" }
@@ -135,31 +135,7 @@ def read_keras(path: Path) -> object:
     return read_keras_weights(path)
 
 
-def vision_model(name: str) -> Callable[[Path], Path]:
-    """Return a function that writes a small model in the layout of transformers, and returns one of its files."""
-
-    def make(folder: Path) -> Path:
-        from tests.small_models import made
-
-        for part in made("vit"):
-            part.save_pretrained(folder)
-        return folder / name
-
-    return make
-
-
-def load_folder(path: Path) -> object:
-    """Load the source of a folder, or its random-weights control, whose size the weights do not limit."""
-    from modgap.sources import open_control, open_source
-
-    is_control = len(path.read_bytes()) % 2
-    handle = open_control(str(path.parent)) if is_control else open_source(str(path.parent))
-    return handle.load(None).input
-
-
 PARSED = (
-    ("transformers configuration", vision_model("config.json"), load_folder),
-    ("transformers preprocessing", vision_model("preprocessor_config.json"), load_folder),
     ("onnx model", model, load),
     ("onnx tensors beside", model_with_tensors_beside, load),
     ("onnx description", description, load),

