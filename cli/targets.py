@@ -152,6 +152,8 @@ def _name_and_options(record: "Loss | Metric | Reader | Step") -> str:
 
 
 def _files(manifest: "Manifest") -> Rows:
+    from modgap.targets.download.clients import packaged_file
+
     rows: Rows = [("reader", _name_and_options(manifest.reader))]
     if manifest.selection:
         rows.append(("selection", _text(manifest.selection)))
@@ -159,9 +161,8 @@ def _files(manifest: "Manifest") -> Rows:
     for file in manifest.files:
         location = f"package {file.package}" if file.package else file.folder or ""
         rows.append((file.role, file.path, location, _bytes(file.size) if file.size else ""))
-    if manifest.artifact:
-        artifact = manifest.artifact
-        rows.append((artifact.client, artifact.file, f"{artifact.name} {artifact.version}", _bytes(artifact.size)))
+    if packaged := packaged_file(manifest):
+        rows.append((packaged.client, packaged.file, packaged.package, _bytes(packaged.size)))
         rows.append(("fetch", f"modgap data fetch {manifest.name}"))
     return rows + _present_fields(manifest, "install")
 

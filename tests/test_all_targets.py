@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import json
-import re
 import shutil
 import tomllib
 import zipfile
@@ -14,6 +13,7 @@ import pytest
 import tomli_w
 
 from modgap.targets import manifest_names, named_manifest, open_target
+from modgap.zoo import zoo_names
 from tests.fixtures import GENERATORS
 from tests.fixtures.packages import copy_data_dir, skip_if_absent
 from tests.test_convert import assert_same
@@ -159,45 +159,26 @@ def test_every_target_from_host_to_discrepancy(modgap, fetched, text_source, nam
     checked(modgap, path, text_source if text else IMAGES, LIMITS.get(name, 200))
 
 
-FEWER_SOUNDS = {
-    "notes": {"pitches": "[60]", "velocities": f"[110], programs = {[*range(0, 128, 4)]}"},
-    "spoken-digits": {"voices": '["m1", "f1", "f2"]', "speeds": "[175]", "pitches": "[50]"},
-    "spoken-languages": {"voices": '["m1", "f1", "f2"]', "texts": '["13", "42"]'},
-}
-JUDGING = set().union(
-    *json.loads((MANIFESTS.parent / "benchmarks" / "truth" / "judging_targets.json").read_text()).values()
-)
-"""Targets of a later study. No source may read them before its protocol is committed, so they are only converted."""
-BUNDLED = sorted(name for name in manifest_names() if name not in GENERATORS)
+BUNDLED = sorted(name for name in manifest_names() if name not in {*GENERATORS, *zoo_names("target")})
 
 
 @pytest.mark.bundle
 @pytest.mark.long
 @pytest.mark.parametrize("name", BUNDLED)
 def test_every_target_in_a_package_is_verified_converted_and_measured(modgap, text_source, tmp_path, monkeypatch, name):
+    verified_in_its_package(modgap, name, tmp_path, monkeypatch)
+    checked(modgap, name, text_source if named_manifest(name).input.kind == "text" else IMAGES, 200)
+
+
+def verified_in_its_package(modgap, name, folder, monkeypatch):
+    """Fetch and verify a target whose files come with a package, with this folder as the data folder."""
     skip_if_absent(name)
-    copy_data_dir(name, tmp_path / name)
-    monkeypatch.setenv("MODGAP_DATA", str(tmp_path))
+    copy_data_dir(name, folder / name)
+    monkeypatch.setenv("MODGAP_DATA", str(folder))
     fetched = modgap("data", "fetch", name)
     assert fetched.returncode == 0, fetched.stderr
     verified = modgap("data", "verify", name)
     assert verified.returncode == 0, verified.stdout + verified.stderr
-    if name in JUDGING:
-        converted(modgap, name)
-        return
-    text = named_manifest(name).input.kind == "text"
-    path = fewer_sounds(name, tmp_path) if name in FEWER_SOUNDS else name
-    checked(modgap, path, text_source if text else IMAGES, 200)
-
-
-def fewer_sounds(name, folder):
-    """A manifest with less to render, which takes most of a minute for all sounds."""
-    text = (MANIFESTS / f"{name}.toml").read_text(encoding="utf-8")
-    for option, values in FEWER_SOUNDS[name].items():
-        text, count = re.subn(rf"(?m)({option} = )\[[^]]*\]", rf"\g<1>{values}", text)
-        assert count == 1
-    (folder / f"fewer-{name}.toml").write_text(text, encoding="utf-8")
-    return str(folder / f"fewer-{name}.toml")
 
 
 def test_every_target_that_is_fetched_has_small_files_to_test_it_with():

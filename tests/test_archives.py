@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-import zlib
 
 import pytest
 
@@ -21,7 +20,6 @@ from modgap.errors import InputError
 from modgap.storage.paths import parse_relative_path
 from modgap.targets.download import extraction
 from modgap.targets.download.extraction import extract
-from tests.fixtures.archives import ar_member, deb
 from tests.memory import PEAK
 
 CONTENT = b"a,b\n1,2\n"
@@ -232,30 +230,6 @@ def written(content):
     return made
 
 
-def deb_of(make, name="data.tar.xz", pack=lzma.compress):
-    """Return the function that writes a .deb with the tar file that another function writes."""
-
-    def made(path):
-        path.write_bytes(deb(pack(make(path.with_suffix(".tar")).read_bytes()), name))
-        path.with_suffix(".tar").unlink()
-        return path
-
-    return made
-
-
-def xz_of_large_dictionary(content):
-    """Return an xz file whose header asks for 3 GiB of memory."""
-    packed = bytearray(lzma.compress(content, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 4096}]))
-    end = 12 + 4 * (packed[12] + 1)
-    packed[16] = 39
-    packed[end - 4 : end] = struct.pack("<I", zlib.crc32(packed[12 : end - 4]))
-    return bytes(packed)
-
-
-def zstd(content):
-    return pytest.importorskip("pyarrow").compress(content, "zstd", asbytes=True)
-
-
 def random_bytes(size):
     return hashlib.shake_256(b"seed").digest(size)
 
@@ -326,24 +300,10 @@ HOSTILE = {
     "zip-wide-directory": (wide_zip_directory, "directory claims"),
     "zip-cut": (truncated(lambda p: packed(p, ("a", random_bytes(50_000)))), "not a zip file"),
     "zip-empty": (written(b"PK\x05\x06" + bytes(18)), "contains no files"),
-    "deb-traversal": (deb_of(lambda p: tar(p, ("./../../evil", CONTENT))), "leads out of its folder"),
-    "deb-symlink": (deb_of(lambda p: tar(p, (info("l", tarfile.SYMTYPE, linkname="/etc"), b""))), "is a symbolic link"),
-    "deb-bomb": (deb_of(lambda p: tar(p, ("z", bytes(100 << 20)))), "claims 104,857,600 bytes"),
-    "deb-memory": (deb_of(lambda p: tar(p, ("a", CONTENT)), pack=xz_of_large_dictionary), "Memory usage limit"),
-    "deb-cut": (truncated(deb_of(lambda p: tar(p, ("a", random_bytes(50_000))))), "ends within data.tar"),
-    "deb-cut-xz": (deb_of(lambda p: tar(p, ("a", CONTENT)), pack=lambda tar: lzma.compress(tar)[:-40]), "its xz data"),
-    "deb-cut-header": (written(b"!<arch>\n" + ar_member("debian-binary", b"2.0\n") + b"data"), "broken or cut off"),
-    "deb-negative-size": (written(b"!<arch>\n" + ar_member("debian-binary", b"2.0\n", "-60")), "broken or cut off"),
-    "deb-huge-size": (written(b"!<arch>\n" + ar_member("debian-binary", b"2.0\n", "9999999999")), "no data.tar"),
-    "deb-no-data": (written(b"!<arch>\n" + ar_member("debian-binary", b"2.0\n") * 9), "no data.tar"),
-    "deb-endless-members": (written(b"!<arch>\n" + ar_member("debian-binary", b"2.0\n") * 99), "no data.tar"),
-    "deb-other-method": (deb_of(lambda p: tar(p, ("a", CONTENT)), "data.tar.lzma"), "neither by xz, gzip nor zstd"),
-    "deb-noise": (deb_of(lambda p: tar(p, ("a", CONTENT)), pack=lambda _: random_bytes(4096)), "cannot unpack"),
-    "ar-of-programs": (written(deb(b"", first="main.o")), "not a .deb"),
-    "empty": (written(b""), "not a tar, tar.gz, zip, gzip or .deb file"),
-    "page": (written(b"<html>log in first</html>"), "not a tar, tar.gz, zip, gzip or .deb file"),
-    "noise": (written(random_bytes(4096)), "not a tar, tar.gz, zip, gzip or .deb file"),
-    "xz": (written(lzma.compress(CONTENT)), "not a tar, tar.gz, zip, gzip or .deb file"),
+    "empty": (written(b""), "not a tar, tar.gz, zip or gzip file"),
+    "page": (written(b"<html>log in first</html>"), "not a tar, tar.gz, zip or gzip file"),
+    "noise": (written(random_bytes(4096)), "not a tar, tar.gz, zip or gzip file"),
+    "xz": (written(lzma.compress(CONTENT)), "not a tar, tar.gz, zip or gzip file"),
     "gzip-noise": (written(b"\x1f\x8b" + random_bytes(4096)), "cannot unpack"),
     "gzip-of-nothing-named": (written(gzip.compress(CONTENT)), "has a name that ends in .gz"),
 }
@@ -417,10 +377,6 @@ GOOD = {
     "tar-pax": lambda p: tar(p, *MEMBERS, format=tarfile.PAX_FORMAT, pax_headers={"comment": "made by a tool"}),
     "tar-gz": lambda p: tar(p, *MEMBERS, mode="w:gz"),
     "zip": lambda p: packed(p, *MEMBERS),
-    "deb": deb_of(lambda p: tar(p, *MEMBERS)),
-    "deb-gz": deb_of(lambda p: tar(p, *MEMBERS), "data.tar.gz", gzip.compress),
-    "deb-plain": deb_of(lambda p: tar(p, *MEMBERS), "data.tar", bytes),
-    "deb-zstd": deb_of(lambda p: tar(p, *MEMBERS), "data.tar.zst", zstd),
 }
 
 
@@ -442,7 +398,6 @@ PACKAGED = (("./a/one.csv", CONTENT), ("./a/b/two.csv", b"2"), ("./a/b/three.csv
 PACKAGES = {
     "tar-gz": lambda p: tar(p, *PACKAGED, *LINKS, mode="w:gz"),
     "zip": lambda p: packed(p, *PACKAGED, (zip_info("a/link", stat.S_IFLNK | 0o777), b"/etc")),
-    "deb": deb_of(lambda p: tar(p, *PACKAGED, *LINKS)),
 }
 
 
@@ -491,14 +446,6 @@ def test_skipped_content_counts_and_skipped_names_are_checked(tmp_path):
         (tmp_path / f"{number}").mkdir()
         with pytest.raises(InputError, match=message):
             list(extract(archive, tmp_path / f"{number}", members=["a"]))
-
-
-def test_zstd_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
-    archive = GOOD["deb-zstd"](tmp_path / "archive")
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    (tmp_path / "out").mkdir()
-    with pytest.raises(InputError, match=r"needs pyarrow\. Install it with: pip install 'modgap\[parquet\]'"):
-        list(extract(archive, tmp_path / "out"))
 
 
 def test_old_tar_and_single_gzip(tmp_path):

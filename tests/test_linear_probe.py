@@ -198,7 +198,7 @@ def test_what_does_not_fit_a_probe_is_refused(run: Run, folder: Path) -> None:
     for options, message in {
         "linear-probe --source vit-fashion --set stage2.epochs=1": "have no --set",
         "linear-probe": "A linear probe needs a source",
-        "linear-probe --source vit-fashion --target promoter-genes": "The source takes image",
+        "linear-probe --source vit-fashion --target ner-tweets": "The source takes image",
         "linear-probe --source vit-fashio": "Did you mean vit-fashion",
     }.items():
         target = () if "--target" in options else ("--target", "digits")

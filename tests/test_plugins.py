@@ -1,19 +1,29 @@
 """Plug-ins of other packages: scores, methods, readers and manifests, good ones and broken ones."""
 
+import hashlib
 import json
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from modgap.errors import InputError, UsageError
 from modgap.inputs import plugin_representations
 from modgap.ranking.scores import SCORES
+from modgap.targets import named_manifest, named_manifests, readers
+from modgap.targets.download import clients
+from modgap.targets.manifest import Manifest
 from modgap.targets.named_manifests import _plugin_manifests
+from modgap.targets.readers import get_reader
+from modgap.testing import check_client, check_manifest
 from modgap.training.methods import METHODS
+from modgap.zoo import zoo_names
 from tests.commands import run_in_process
+from tests.fixtures.archives import write_tar
 
 PYPROJECT = """
 [build-system]
@@ -51,6 +61,10 @@ unreadable = "brainpkg.parts"
 [project.entry-points."modgap.manifests"]
 brainpkg = "brainpkg.manifests"
 absent = "brainpkg.nowhere"
+
+[project.entry-points."modgap.clients"]
+brainbank = "brainpkg.bank:client"
+strange = "brainpkg.halves"
 """
 PARTS = """
 from dataclasses import replace
@@ -107,6 +121,51 @@ def read(files, *, size):
     series = np.sin(np.arange(30) * (0.3 + 0.4 * labels[:, None])).astype(np.float32)
     return Table(ArraySamples(series[:, None]), labels, ["slow", "fast"])
 """
+BANK = """
+import os
+import shutil
+from pathlib import Path
+
+from modgap.errors import InputError
+from modgap.targets.download.clients import Client, PackagedFile
+
+
+def describe(artifact, files):
+    if not isinstance(artifact.get("record"), int) or set(artifact) - {"client", "record", "file", "size", "sha256"}:
+        raise ValueError("Expected a number as the record")
+    return PackagedFile(
+        "brainbank", f"record {artifact['record']}", artifact["file"], f"packages/brainbank/{artifact['record']}",
+        artifact["size"], artifact["sha256"], tuple(file.path for file in files),
+        ("brainbank", "get", str(artifact["record"])),
+    )
+
+
+def download(packaged, folder, final_folder):
+    return Path(shutil.copy(os.environ["BRAINBANK"], folder / packaged.file))
+
+
+client = Client("brainbank", describe, download)
+"""
+SCANS = """
+schema = 1
+name = "scans"
+title = "Scans in a bank"
+modality = "test"
+task = "classification"
+classes = ["0", "1"]
+input.kind = "table"
+reader = {{ name = "table", options = {{ shape = [1, 2] }} }}
+license = "MIT"
+citation = "none"
+files = [{{ role = "data", path = "scans.csv" }}]
+
+[artifact]
+client = "{client}"
+record = 4711
+file = "scans.tar"
+size = {size}
+sha256 = "{sha256}"
+"""
 MANIFEST = """
 schema = 1
 name = "{name}"
@@ -136,11 +195,19 @@ def project(tmp_path_factory):
     (package / "manifests").mkdir(parents=True)
     (project / "pyproject.toml").write_text(PYPROJECT)
     (package / "__init__.py").write_text("raise SystemExit('manifests are found without an import')\n")
-    for name, text in {"parts.py": PARTS, "halves.py": HALVES}.items():
+    for name, text in {"parts.py": PARTS, "halves.py": HALVES, "bank.py": BANK}.items():
         (package / name).write_text(text)
     for name, reader in {"halves": "halves", "digits": "halves", "broken": "unreadable"}.items():
         (package / "manifests" / f"{name}.toml").write_text(MANIFEST.format(name=name, reader=reader))
+    write_tar(project / "scans.tar", {"scans.csv": b"1,2,0\n4,5,1\n" * 10, "other": b"-"})
+    (package / "manifests" / "scans.toml").write_text(scans(project / "scans.tar"))
     return project
+
+
+def scans(archive, client="brainbank"):
+    """Return a manifest with the file of a package."""
+    content = archive.read_bytes()
+    return SCANS.format(client=client, size=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +222,7 @@ def site(project, tmp_path_factory):
 def forget_plugins():
     """Let the registries look for plug-ins again."""
     registries = (plugin_representations._entries, plugin_representations._load)
-    for cached in (_plugin_manifests, *registries):
+    for cached in (_plugin_manifests, clients._plugins, *registries):
         cached.cache_clear()
     for registry in (SCORES, METHODS):
         registry.forget()
@@ -238,6 +305,58 @@ def test_a_target_of_a_package_is_read_by_its_reader(run):
     assert "Reader plug-in halves (brainpkg.halves) is broken: SystemExit" in missing.stderr
 
 
+def test_a_client_of_a_package_fetches_the_targets_that_come_with_it(run, project, tmp_path, monkeypatch):
+    monkeypatch.setenv("MODGAP_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("BRAINBANK", str(project / "scans.tar"))
+    shown = " ".join(run("targets", "scans").stdout.split())
+    assert "brainbank scans.tar record 4711" in shown
+    done = run("data", "fetch", "scans")
+    folder = tmp_path / "data" / "packages" / "brainbank" / "4711"
+    assert (done.returncode, done.stdout) == (0, f"scans: 1 file complete in {folder}\n"), done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["scans.csv", "scans.tar"]
+    assert run("data", "verify", "scans").returncode == 0
+    check_manifest("scans")
+    manifest = named_manifest("scans")
+    check_client("brainbank", manifest.artifact, manifest.files, project / "scans.tar")
+    monkeypatch.setattr(sys.modules["brainpkg.bank"], "set", lambda _: set(), raising=False)
+    with pytest.raises(AssertionError, match="raised no ValueError for the fields client"):
+        check_client("brainbank", {**manifest.artifact}, manifest.files)
+
+
+@pytest.mark.parametrize(
+    ("client", "message"),
+    [
+        ("brainbank", "runs brainbank only for targets that come with it. Put scans.tar into"),
+        ("nosuch", "modgap has no client 'nosuch' for downloads. The clients are: "),
+        ("strange", "Client plug-in strange (brainpkg.halves) is broken: TypeError: it is a module, not a Client"),
+    ],
+)
+def test_a_client_does_not_run_for_a_manifest_of_the_user(run, project, tmp_path, client, message):
+    (tmp_path / "mine.toml").write_text(scans(project / "scans.tar", client))
+    done = run("data", "fetch", tmp_path / "mine.toml")
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_client_of_the_zoo_names_the_zoo_where_it_is_absent(run, project, tmp_path, monkeypatch):
+    monkeypatch.setattr(clients, "plugin_entries", lambda *_: {})
+    (tmp_path / "mine.toml").write_text(scans(project / "scans.tar", "npm"))
+    done = run("data", "fetch", tmp_path / "mine.toml")
+    assert "The client npm comes with the distribution modgap-zoo, which is not installed." in done.stderr
+    fields = {"client": "npm", "name": "a"}
+    monkeypatch.setattr(readers, "plugin_entries", lambda *_: {})
+    with pytest.raises(UsageError, match="The reader r_data comes with the distribution modgap-zoo"):
+        get_reader("r_data")
+    monkeypatch.setattr(named_manifests, "_plugin_manifests", lambda _: {})
+    with pytest.raises(UsageError, match="The target crabs comes with the distribution modgap-zoo"):
+        named_manifest("crabs")
+    with pytest.raises(InputError, match="has no client"):
+        clients.packaged_file(
+            Manifest.model_validate({**tomllib.loads(scans(project / "scans.tar")), "artifact": fields})
+        )
+
+
 def test_a_representation_of_a_package_is_used_and_recorded(run):
     common = ("discrepancy", "--source", "vit-fashion", "--target", "halves", "--permutations", 0, "--json")
     done = run(*common, "--representation", "plot")
@@ -288,7 +407,7 @@ def test_names_and_registries_are_unchanged_without_plug_ins():
     from modgap.training.methods import method_names, method_origin
 
     origins = {score_origin(name) for name in score_names()} | {method_origin(name) for name in method_names()}
-    origins |= {manifest_origin(name) for name in manifest_names()}
+    origins |= {manifest_origin(name) for name in manifest_names() if name not in zoo_names("target")}
     assert origins == {"modgap"}
     assert np.unique(score_names()).size == len(score_names())
 

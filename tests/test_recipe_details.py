@@ -16,6 +16,7 @@ from modgap.training.metrics import metric, task_metric
 from modgap.training.recipe import FullStage, benchmark_augmentation, resolve_recipe
 from modgap.training.train import _announce_conversion
 from modgap.training.training_data import InputTransform, read_target_data
+from tests.fixtures.audio import tone, wav
 
 
 def test_cosine_decays_from_one_to_zero():
@@ -121,13 +122,17 @@ def test_masks_of_spectrograms_have_the_published_sizes():
     np.testing.assert_array_equal(again, masked[7])
 
 
-def test_spectrograms_alone_are_masked():
+def test_spectrograms_alone_are_masked(tmp_path):
     import torch
 
     data = read_target_data(open_target("digits"), limit=60)
     with pytest.raises(UsageError, match="for spectrograms of sound, but the samples of this target are of kind image"):
         BatchFeed(data, 0, torch.device("cpu"), torch.float32, "spec-augment")
-    sounds = read_target_data(open_target("spoken-digits"), limit=60)
+    for number in range(60):
+        path = tmp_path / "ab"[number % 2] / f"{number}.wav"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(wav(tone(200 + 20 * number, 1.0, 16_000), 16_000))
+    sounds = read_target_data(open_target(str(tmp_path)), limit=60)
     feed = BatchFeed(sounds, 0, torch.device("cpu"), torch.float32, "spec-augment")
     plain = BatchFeed(sounds, 0, torch.device("cpu"), torch.float32)
     rows = sounds.train[:30]
@@ -234,7 +239,7 @@ def test_rmse_leaves_out_masked_numbers():
     assert errors.left_out() == 1
 
 
-@pytest.mark.parametrize("name", ["diabetes", "freesolv", "gasoline", "meats"])
+@pytest.mark.parametrize("name", ["diabetes", "freesolv"])
 def test_packaged_numbers_are_judged_by_the_rmse(name):
     assert task_metric(named_manifest(name)).name == "RMSE"
 

@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from importlib import resources
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_the_list_has_task_classes_and_download_sizes(modgap):
     assert rows["digits"][4:10] == ["57.5", "kB", "CC", "BY", "4.0", "yes"]
     assert rows["wine"][1:8] == ["table", "3", "classes", "11.2", "kB", "not", "stated"]
     assert rows["esc50"][1] == "sound"
-    assert "fonts (glyphs); sentiment-source" in done.stdout
+    assert "covid-3month-levels (covid-3month)" in done.stdout
     assert CUSTOM_DATA_FORMATS in done.stdout
 
 
@@ -46,12 +47,12 @@ def names_of(done):
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        (["--kind", "sound"], ["audioset-20k", "esc50", "fsd50k", "notes", "spoken-digits", "spoken-languages"]),
+        (["--kind", "sound"], ["audioset-20k", "esc50", "fsd50k"]),
         (["--kind", "SOUND", "--license", "nc"], ["esc50"]),
         (["--kind", "handwriting"], ["digits", "mnist5k"]),
         (["--kind", "video", "--license", "not stated"], ["ucf101"]),
         (["--kind", "image", "--license", "open"], [
-            "cifar100", "cosmic", "darcy-flow", "digits", "fashion-mnist", "fonts", "glyphs", "mnist5k", "spherical",
+            "cifar100", "cosmic", "darcy-flow", "digits", "fashion-mnist", "mnist5k", "spherical",
         ]),
     ],
 )  # fmt: skip
@@ -91,7 +92,7 @@ def test_the_pool_has_open_licenses_and_no_near_copies(modgap):
         shown == [info.name for info in modgap_package.list_targets(diverse=True)] == parse_target_names(["@diverse"])
     )
     assert "digits" in shown
-    assert not {"fonts", "sentiment-source", "wine", "esc50"} & set(shown)
+    assert not {"wine", "esc50"} & set(shown)
     for name in shown:
         assert infos[name].is_installed
         assert is_open(infos[name].license)
@@ -99,8 +100,12 @@ def test_the_pool_has_open_licenses_and_no_near_copies(modgap):
 
 
 def test_a_near_copy_stays_where_the_pool_has_not_the_one_that_it_names():
-    infos = [replace(info, is_installed=info.name != "glyphs") for info in target_infos()]
-    assert "fonts" in [info.name for info in select(infos, "target", diverse=True)]
+    open_copies = {"license": "MIT", "is_installed": True}
+    infos = [replace(info, **open_copies) if info.name.startswith("covid") else info for info in target_infos()]
+    names = [info.name for info in select(infos, "target", diverse=True)]
+    assert ("covid-3month" in names, "covid-3month-levels" in names) == (True, False)
+    infos = [replace(info, is_installed=info.name != "covid-3month" and info.is_installed) for info in infos]
+    assert "covid-3month-levels" in [info.name for info in select(infos, "target", diverse=True)]
     with pytest.raises(UsageError, match="No target is in @diverse"):
         select([replace(info, is_installed=False) for info in infos], "target", diverse=True)
 
@@ -147,7 +152,7 @@ def test_the_size_of_rounded_and_unknown_downloads_is_marked():
     assert (infos["psicov"].size_is, infos["ninapro"].size_is, infos["digits"].size_is) == (
         "rounded", "at least", "exact",
     )  # fmt: skip
-    assert infos["spoken-digits"].size is None
+    assert infos["audioset-20k"].size is None
 
 
 def test_a_manifest_is_shown_by_section(modgap):
@@ -179,11 +184,13 @@ def test_loss_and_metric_are_shown_with_their_options(capsys):
     assert "metric 1 - AUROC" in shown
 
 
-def test_the_selection_of_samples_is_shown(capsys):
+def test_the_selection_of_samples_is_shown(capsys, tmp_path):
     from modgap.cli.targets import targets
 
-    targets.main(["anticancer-peptides"], standalone_mode=False)
-    assert "  selection  classes 0 = Random, 1 = ACP\n" in capsys.readouterr().out
+    manifest = resources.files("modgap.data_manifests").joinpath("wine.toml").read_text("utf-8")
+    (tmp_path / "wine.toml").write_text(f'{manifest}\n[selection]\nclasses = {{ 0 = "red", 1 = "white" }}\n')
+    targets.main([str(tmp_path / "wine.toml")], standalone_mode=False)
+    assert "  selection  classes 0 = red, 1 = white\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", manifest_names())

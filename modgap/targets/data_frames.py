@@ -1,20 +1,18 @@
-"""Files of columns (CSV, TSV, Parquet, tables of SQLite) as data frames, in the encodings and dialects of users."""
+"""Files of columns (CSV, TSV, Parquet) as data frames, in the encodings and dialects of users."""
 
 import codecs
 import itertools
 import logging
 import re
-import sqlite3
-import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from modgap.errors import InputError, count, first_line
+from modgap.errors import InputError, count
 from modgap.labels.written_names import parse_number
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS, open_content
 from modgap.storage.limits import check_memory, check_unpacked_size
@@ -146,83 +144,6 @@ def _decode_bytes(column: "Column", path: Path) -> "Column":
             f"The column {str(column.name)!r} of {path} has bytes that are not text in UTF-8 ({error.object[:20]!r}). "
             "Store it as text or numbers."
         ) from error
-
-
-MAX_DATABASE_VALUE_BYTES = 1 << 20
-MAX_DATABASE_SECONDS = 60.0
-ROWS_AT_ONCE = 10_000
-INSTRUCTIONS_PER_CHECK = 100_000
-"""Instructions of SQLite after which the time is compared with the limit."""
-ALLOWED_ACTIONS = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ)
-
-
-def read_database(path: Path, table: str, columns: Sequence[str]) -> "DataFrame":
-    """Read columns of a table of an SQLite database, which is opened for reading only and may be hostile.
-
-    Views, virtual tables and columns that SQL computes are refused. The size of a value and the time are limited.
-
-    Raises:
-        InputError: If the file is damaged, a limit is exceeded, or there is no such table or column.
-    """
-    import pandas
-
-    try:
-        size = path.stat().st_size
-        check_memory(path, size)
-        address = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-        with closing(sqlite3.connect(address, uri=True, isolation_level=None)) as connection:
-            rows = _select_rows(connection, table, columns, size)
-    except InputError:
-        raise
-    except (sqlite3.Error, *DAMAGED_FILE_ERRORS) as error:
-        reason = first_line(error)
-        if reason == "interrupted":
-            reason = f"it takes longer than {MAX_DATABASE_SECONDS:.0f} s"
-        raise InputError(f"cannot read the table {table!r} of the SQLite database {path}: {reason}") from error
-    if not rows:
-        raise InputError(f"The table {table!r} of {path} has no rows.")
-    return pandas.DataFrame(rows, columns=list(columns))
-
-
-def _select_rows(
-    connection: sqlite3.Connection, table: str, columns: Sequence[str], max_content: int
-) -> list[tuple[object, ...]]:
-    """Return the rows of these columns, by a connection that can do nothing else."""
-    end = time.monotonic() + MAX_DATABASE_SECONDS
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_DATABASE_VALUE_BYTES)
-    connection.set_progress_handler(lambda: time.monotonic() > end, INSTRUCTIONS_PER_CHECK)
-    for setting in ("trusted_schema = OFF", "query_only = ON", "cell_size_check = ON", "mmap_size = 0"):
-        connection.execute(f"PRAGMA {setting}")
-    schema = connection.execute("SELECT name, type, rootpage FROM sqlite_master LIMIT 1000").fetchall()
-    # Views and virtual tables have no page of their own, and a column that SQL computes is hidden.
-    tables = [str(name) for name, kind, page in schema if kind == "table" and isinstance(page, int) and page > 0]
-    _check_names("table", [table], tables)
-    described = connection.execute(f"PRAGMA table_xinfo({_quoted(table)})").fetchall()
-    _check_names("column", columns, [str(name) for _, name, *_, hidden in described if not hidden])
-    connection.set_authorizer(
-        lambda action, *_: sqlite3.SQLITE_OK if action in ALLOWED_ACTIONS else sqlite3.SQLITE_DENY
-    )
-    cursor = connection.execute(f"SELECT {', '.join(map(_quoted, columns))} FROM {_quoted(table)}")
-    rows: list[tuple[object, ...]] = []
-    n_letters = 0
-    while chunk := cursor.fetchmany(ROWS_AT_ONCE):
-        rows += chunk
-        n_letters += sum(len(value) for row in chunk for value in row if isinstance(value, str | bytes))
-        # In a damaged file, several rows can share the same bytes.
-        if len(rows) + n_letters > max_content:
-            raise ValueError("its rows have more content than the file has bytes")
-    return rows
-
-
-def _check_names(noun: str, names: Sequence[str], existing: Sequence[str]) -> None:
-    if missing := [name for name in names if name not in existing]:
-        listed = f"{', '.join(existing[:MAX_LISTED]) or 'none'}{', ...' if len(existing) > MAX_LISTED else ''}"
-        raise ValueError(f"it has no {noun} {missing[0]!r}. Its {noun}s are: {listed}")
-
-
-def _quoted(name: str) -> str:
-    """Return a name of SQL in quotes."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 LAST_ENCODING = "latin-1"

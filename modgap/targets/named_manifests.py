@@ -16,6 +16,7 @@ from modgap.errors import CUSTOM_DATA_FORMATS, UsageError, unknown_name
 from modgap.process.installed_packages import BUILT_IN, describe_origin, entry_points, find_package_folder
 from modgap.targets.custom import is_custom_data
 from modgap.targets.manifest import Manifest, load_manifest
+from modgap.zoo import zoo_hint
 
 log = logging.getLogger("modgap")
 
@@ -75,6 +76,8 @@ def named_manifest(name: str) -> Manifest:
                 f"{name} is data without a manifest. Expected the name of a target, or a .toml manifest. Commands that "
                 f"measure take it as it is: modgap discrepancy --source vit-fashion --target {shlex.quote(name)}"
             )
+        if hint := zoo_hint("target", name):
+            raise UsageError(hint)
         error = unknown_name("target", name, manifest_names(), f"(or give {CUSTOM_DATA_FORMATS})")
         if "Did you mean" in str(error):
             raise error

@@ -1,5 +1,6 @@
-"""Checks of readers and manifests: shapes, labels, determinism, and refusals."""
+"""Checks of readers, manifests and clients: shapes, labels, determinism, and refusals."""
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,15 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.storage.digests import file_digest
+from modgap.storage.paths import parse_relative_path
 from modgap.targets import SPLITS, Table, named_manifest, open_target
+from modgap.targets.download.clients import Client, PackagedFile, get_client
+from modgap.targets.download.extraction import extract
+from modgap.targets.manifest import DataFile
 from modgap.targets.readers import get_reader
 
-__all__ = ["check_manifest", "check_reader"]
+__all__ = ["check_client", "check_manifest", "check_reader"]
 
 MOST_SAMPLES = 50
 """Largest number of samples that are read."""
@@ -57,6 +63,53 @@ def _check_missing_files(name: str, files: Mapping[str, Sequence[Path]], options
     raise AssertionError(f"The reader {name} raised no error for files that do not exist.")
 
 
+def check_client(
+    name: str, artifact: Mapping[str, Any], files: Sequence[DataFile], archive: Path | None = None
+) -> None:
+    """Check a client of `modgap data fetch` on the table `[artifact]` of a manifest, without running it.
+
+    It describes the file of the package twice in the same way, with one member for each file, in a folder below the
+    data directory; and it refuses a table without fields, or with an unknown one, by a `ValueError`.
+
+    Args:
+        name: Name of the client.
+        artifact: The table, with the client under `client`.
+        files: Files of the manifest.
+        archive: The file of the package, which is then verified and unpacked; None if it is not here.
+
+    Raises:
+        AssertionError: If the client breaks one of these rules.
+        InputError: If no plug-in brings the client, or the archive cannot be unpacked.
+    """
+    client = get_client(name)
+    packaged, again = (client.describe(artifact, files) for _ in range(2))
+    assert isinstance(packaged, PackagedFile), f"The client {name} describes a {type(packaged).__name__}."
+    assert packaged == again, f"The client {name} describes another file the second time."
+    assert packaged.client == name, f"The client {name} describes a file of {packaged.client}."
+    assert len(packaged.members) == len(files), (
+        f"The client {name} has {len(packaged.members)} members for {len(files)} files."
+    )
+    assert packaged.command, f"The client {name} has no command."
+    folder = parse_relative_path(packaged.folder)
+    assert folder.parts, f"The client {name} has no folder for {packaged.file}."
+    for refused in ({"client": name}, {**artifact, "no-such-field": 1}):
+        _check_refused_artifact(client, refused, files)
+    if archive is not None:
+        assert archive.stat().st_size == packaged.size, f"{archive} does not have the size in the table."
+        assert file_digest(archive) == packaged.sha256, f"{archive} does not have the checksum in the table."
+        with tempfile.TemporaryDirectory() as unpacked:
+            for _ in extract(archive, Path(unpacked), members=packaged.members, entries=client.entries):
+                pass
+
+
+def _check_refused_artifact(client: Client, artifact: Mapping[str, Any], files: Sequence[DataFile]) -> None:
+    try:
+        client.describe(artifact, files)
+    except ValueError:
+        return
+    raise AssertionError(f"The client {client.name} raised no ValueError for the fields {', '.join(artifact)}.")
+
+
 def check_manifest(name: str) -> None:
     """Check a manifest by its name, and the data that it describes, which has to be installed.
 
@@ -76,7 +129,8 @@ def check_manifest(name: str) -> None:
         stated = getattr(manifest, field) or field in manifest.unknown
         assert stated, f"The manifest of {name} has no {field}. State it, or the reason under [unknown]."
     if manifest.files:
-        assert manifest.install or manifest.downloads, f"The manifest of {name} does not say how its data is installed."
+        has_way = manifest.install or manifest.downloads or manifest.artifact
+        assert has_way, f"The manifest of {name} does not say how its data is installed."
     table = open_target(name).read()
     _check_table(name, table)
     if manifest.classes is not None:

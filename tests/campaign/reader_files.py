@@ -12,8 +12,9 @@ from unittest import mock
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.targets.download.archives import ReadEntries, iterate_entries
 from tests.campaign.seed_files import LABELS, SAMPLES, Maker, Reader, make_file, npy
-from tests.fixtures.archives import write_deb, write_tar, write_zip
+from tests.fixtures.archives import write_tar, write_zip
 from tests.fixtures.audio import tone, wav
 from tests.fixtures.video import write_video
 
@@ -155,18 +156,36 @@ def tensors(folder: Path) -> Path:
     return path
 
 
+def table(folder: Path) -> Path:
+    path = make_file(folder, "data.csv")
+    path.write_text("a header\n" + "".join(f"{number},{number / 7},{number % 2}\n" for number in range(6)))
+    return path
+
+
+def categories(folder: Path) -> Path:
+    path = make_file(folder, "data.dat")
+    path.write_text(
+        "".join(f"m{number % 3}, {'ab'[number % 2]}, {number / 7}, x, {'pe'[number % 2]}\n" for number in range(6))
+    )
+    return path
+
+
+def archive_members(name: str) -> dict[str, bytes]:
+    """Return the contents of an archive by name: those of a safe one, or of one that leads out of its folder."""
+    return dict(list(MEMBERS.items())[: 3 if "safe" in name else 5])
+
+
 def archive(name: str) -> Maker:
     def make(folder: Path) -> Path:
         path = make_file(folder, name)
-        {".zip": write_zip, ".deb": write_deb}.get(path.suffix, write_tar)(
-            path, dict(list(MEMBERS.items())[: 3 if "safe" in name else 5])
-        )
+        write = write_zip if path.suffix == ".zip" else write_tar
+        write(path, archive_members(name))
         return path
 
     return make
 
 
-def unpack(path: Path) -> object:
+def unpack(path: Path, entries: ReadEntries = iterate_entries) -> object:
     """Unpack an archive, and check that nothing is written outside its folder."""
     from modgap.targets.download.extraction import extract
 
@@ -175,7 +194,7 @@ def unpack(path: Path) -> object:
     roots = (path.parent.parent, Path("/five"))
     before = _snapshot(roots, folder)
     try:
-        return [(path, size) for path, size, _ in extract(path, folder)]
+        return [(path, size) for path, size, _ in extract(path, folder, entries=entries)]
     finally:
         assert _snapshot(roots, folder) == before, "a file was written outside the folder"
         assert not [file for file in folder.rglob("*") if file.is_symlink()], "a link was unpacked"
@@ -318,7 +337,13 @@ _SOUND_TABLE = read_with(
 _SEGMENTS = read_with("audioset", beside(audio="audio", train="segments.csv", classes="names.csv"), rate=RATE)
 _PROTEINS = read_forked(read_with("protein_maps", beside(train="maps", train_list="train.lst")))
 _EXPOSURES = read_with("star_fields", beside(train="f435w"))
+_TABLE = read_with("table", beside(data="data.csv"), shape=[1, 2], header_lines=1)
+_CATEGORIES = read_with(
+    "table", beside(data="data.dat"), shape=[1, 3], label_values=["e", "p"], categories=[1], group=0, drop=[3]
+)
 READERS: list[tuple[str, Maker, Reader]] = [
+    ("table", table, _TABLE),
+    ("table of categories", categories, _CATEGORIES),
     ("mat", mat, read_with("mat", beside(train="data.mat"), x="coeff", y="sol", stride=2)),
     ("mat 7.3", mat_7, read_with("mat", beside(train="data.mat"), x="coeff", y="sol", stride=2)),
     ("ts", ts, read_with("ts", beside(train="train.ts"))),

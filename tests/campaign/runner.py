@@ -90,7 +90,8 @@ def _answers(campaign: Campaign, first: int, last: int) -> Iterator[dict[str, An
     ):
         # Other users enter it, too.
         Path(scratch).chmod(0o755)
-        command = [sys.executable, "-m", "tests.campaign.worker", campaign.name, str(first), str(last), scratch]
+        arguments = [campaign.registry, campaign.name, str(first), str(last), scratch]
+        command = [sys.executable, "-m", "tests.campaign.worker", *arguments]
         child = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=errors, env=environment, start_new_session=True
         )

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+CORE = "tests.campaign.all_campaigns"
+"""Module with the campaigns of the core."""
+
 
 @dataclass(frozen=True)
 class Campaign:
@@ -17,6 +20,7 @@ class Campaign:
         chunk: Number of tries of one child process.
         replay: Function of a regression file's bytes that returns the failure, or None.
         suffix: Suffix of regression files.
+        registry: Module with the campaign in its `CAMPAIGNS`, which a child process imports.
     """
 
     name: str
@@ -27,3 +31,4 @@ class Campaign:
     chunk: int = 500
     replay: Callable[[bytes], str | None] | None = field(default=None)
     suffix: str = ""
+    registry: str = CORE

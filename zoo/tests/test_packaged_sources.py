@@ -15,10 +15,10 @@ from modgap.inputs.representations import mono_waveform
 from modgap.models import Output
 from modgap.models.target_model import target_model
 from modgap.sources import open_control, open_source, source_infos
-from modgap.targets.readers.rendered_notes import read as read_notes
 from modgap.testing import check_source
 from modgap_zoo.packaged.keras_weights import MOST_BYTES, read_keras_weights
 from modgap_zoo.packaged.magika import ByteTokenizer
+from modgap_zoo.readers.rendered_notes import read as read_notes
 from zoo.tests.golden_inputs import golden, images, texts, waveforms
 
 h5py = pytest.importorskip("h5py")

@@ -1,22 +1,19 @@
-"""Untrusted tar, zip, gzip and .deb files, read entry by entry: no links, no paths outside the folder, no bombs."""
+"""Untrusted tar, zip and gzip files, read entry by entry: no links, no paths outside the folder, no bombs."""
 
 import contextlib
 import gzip
-import io
-import lzma
 import os
 import stat
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
-from modgap.errors import InputError, format_bytes
-from modgap.storage.damaged_files import RawContent
+from modgap.errors import format_bytes
 from modgap.storage.paths import format_name
 
 CHUNK = 1 << 20
@@ -26,24 +23,22 @@ MAX_TAR_HEADER_BYTES = 4 * CHUNK
 MAX_TAR_GLOBAL_CHARACTERS = 1 << 16
 MAX_BYTES_AFTER_TAR = 64 * CHUNK
 TAR_MAGIC = slice(257, 262)
-AR_MAGIC = b"!<arch>\n"
-AR_HEADER_BYTES = 60
-MAX_AR_MEMBERS = 16
-MAX_XZ_BYTES = 256 * CHUNK
-"""Largest memory for the decompression of an xz file, whose header states what it needs."""
 ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ZIP_ENCRYPTED = 0x1
 ZIP_LOCAL_HEADER = 30
 SPECIAL = "device or other special file"
 DAMAGED_ARCHIVE_ERRORS = (
-    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile, struct.error,
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, struct.error,
     ValueError, IndexError, KeyError, OverflowError, NotImplementedError, RecursionError,
 )  # fmt: skip
 """Errors that Python's readers raise for files that are not archives, or are damaged by accident or by intent."""
 
 
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
+class Readable(Protocol):
+    """A stream of bytes."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most so many bytes; none at its end."""
 
 
 class RefusedArchiveError(ValueError):
@@ -65,7 +60,7 @@ class ArchiveEntry:
     name: str
     is_folder: bool
     size: int | None
-    open: Callable[[], contextlib.AbstractContextManager[_Readable]]
+    open: Callable[[], contextlib.AbstractContextManager[Readable]]
     special: str = ""
 
     def check_kind(self) -> None:
@@ -76,6 +71,10 @@ class ArchiveEntry:
         """
         if self.special:
             raise RefusedArchiveError(f"{format_name(self.name)} is a {self.special}")
+
+
+ReadEntries = Callable[[Path, IO[bytes], int], Generator[ArchiveEntry, None, None]]
+"""Function that yields the entries of an archive, with the arguments of `iterate_entries`."""
 
 
 def iterate_entries(archive: Path, stream: IO[bytes], max_directory_bytes: int) -> Generator[ArchiveEntry, None, None]:
@@ -97,11 +96,9 @@ def iterate_entries(archive: Path, stream: IO[bytes], max_directory_bytes: int) 
         return _gzip_entries(archive, stream)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")):
         return _zip_entries(stream, max_directory_bytes)
-    if head.startswith(AR_MAGIC):
-        return _deb_entries(stream)
     if head[TAR_MAGIC] == b"ustar" or _is_old_tar(head):
-        return _tar_entries(stream)
-    raise RefusedArchiveError("it is not a tar, tar.gz, zip, gzip or .deb file")
+        return tar_entries(stream)
+    raise RefusedArchiveError("it is not a tar, tar.gz, zip or gzip file")
 
 
 def _is_old_tar(head: bytes) -> bool:
@@ -117,89 +114,20 @@ def _gzip_entries(archive: Path, stream: IO[bytes]) -> Generator[ArchiveEntry, N
     head = unzipped.read(TAR_BLOCK)
     unzipped.seek(0)
     if head[TAR_MAGIC] == b"ustar" or (len(head) == TAR_BLOCK and _is_old_tar(head)):
-        yield from _tar_entries(unzipped)
-        _read_to_end(unzipped)
+        yield from tar_entries(unzipped)
+        read_to_end(unzipped)
     elif archive.suffix != ".gz":
         raise RefusedArchiveError("a gzip file without a tar in it has a name that ends in .gz")
     else:
         yield ArchiveEntry(archive.stem, False, None, lambda: contextlib.nullcontext(unzipped))
 
 
-def _deb_entries(stream: IO[bytes]) -> Generator[ArchiveEntry, None, None]:
-    """Yield the entries of data.tar in a .deb, which is an ar archive of debian-binary, control.tar and data.tar."""
-    stream.seek(len(AR_MAGIC))
-    for number in range(MAX_AR_MEMBERS):
-        header = stream.read(AR_HEADER_BYTES)
-        if not header:
-            break
-        name = header[:16].decode("ascii", "replace").rstrip(" ").removesuffix("/")
-        size = header[48:58].rstrip(b" ")
-        if len(header) < AR_HEADER_BYTES or header[58:] != b"`\n" or not size.isdigit():
-            raise RefusedArchiveError("a header of its ar archive is broken or cut off")
-        if number == 0 and name != "debian-binary":
-            raise RefusedArchiveError("it is an ar archive, but not a .deb")
-        if name.startswith("data.tar"):
-            content = _decompress_member(name, _part(stream, int(size)))
-            yield from _tar_entries(content)
-            _read_to_end(content)
-            return
-        stream.seek(int(size) + int(size) % 2, os.SEEK_CUR)
-    raise RefusedArchiveError("it has no data.tar")
+def read_to_end(stream: Readable) -> None:
+    """Read what follows the end of a tar file: gzip verifies its checksum there, which tarfile does not read.
 
-
-def _decompress_member(name: str, stream: io.BufferedReader) -> _Readable:
-    """Return the decompressed content of data.tar, by the end of its name."""
-    if name == "data.tar.xz":
-        return _unpack_xz(stream)
-    if name == "data.tar.gz":
-        return gzip.GzipFile(fileobj=stream)
-    if name == "data.tar":
-        return stream
-    if name != "data.tar.zst":
-        raise RefusedArchiveError(f"{format_name(name)} is compressed neither by xz, gzip nor zstd")
-    try:
-        import pyarrow
-    except ImportError:
-        raise RefusedArchiveError(
-            "its data is compressed by zstd, which needs pyarrow. Install it with: pip install 'modgap[parquet]'"
-        ) from None
-    content: _Readable = pyarrow.CompressedInputStream(pyarrow.PythonFile(stream, mode="r"), "zstd")
-    return content
-
-
-def _part(stream: IO[bytes], size: int) -> io.BufferedReader:
-    """Return the next bytes of a stream, of which there have to be enough."""
-    bytes_left = size
-
-    def read(most: int) -> bytes:
-        nonlocal bytes_left
-        data = stream.read(min(most, bytes_left))
-        if not data and bytes_left:
-            raise EOFError("it ends within data.tar")
-        bytes_left -= len(data)
-        return data
-
-    return io.BufferedReader(RawContent(read))
-
-
-def _unpack_xz(stream: io.BufferedReader) -> io.BufferedReader:
-    """Return the content of an xz stream, whose decompression may take a limited memory."""
-    decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_XZ_BYTES)
-
-    def read(most: int) -> bytes:
-        while not decompressor.eof:
-            packed = stream.read(CHUNK) if decompressor.needs_input else b""
-            if decompressor.needs_input and not packed:
-                raise EOFError("it ends within its xz data")
-            if data := decompressor.decompress(packed, most):
-                return data
-        return b""
-
-    return io.BufferedReader(RawContent(read))
-
-
-def _read_to_end(stream: _Readable) -> None:
-    # gzip verifies its checksum at the end of the file, which tarfile does not read.
+    Raises:
+        RefusedArchiveError: When it goes on for too long.
+    """
     remaining = MAX_BYTES_AFTER_TAR
     while chunk := stream.read(CHUNK):
         remaining -= len(chunk)
@@ -218,7 +146,7 @@ class _ForwardStream:
         last_read: The bytes that the last call of `read` returned.
     """
 
-    def __init__(self, stream: _Readable) -> None:
+    def __init__(self, stream: Readable) -> None:
         self._stream = stream
         self._position = 0
         self.header_bytes_left: int | None = MAX_TAR_HEADER_BYTES
@@ -251,7 +179,12 @@ class _ForwardStream:
                 raise EOFError("it ends within a file")
 
 
-def _tar_entries(stream: _Readable) -> Generator[ArchiveEntry, None, None]:
+def tar_entries(stream: Readable) -> Generator[ArchiveEntry, None, None]:
+    """Yield the entries of a tar file, which is read forward only.
+
+    Raises:
+        RefusedArchiveError: When it is damaged, or its headers are too large.
+    """
     forward = _ForwardStream(stream)
     with tarfile.TarFile(fileobj=forward, errorlevel=2) as tar:  # type: ignore[arg-type]
         while member := tar.next():
@@ -334,57 +267,3 @@ def _zip_entry(zip_file: zipfile.ZipFile, info: zipfile.ZipInfo) -> ArchiveEntry
     kinds = {0: "", stat.S_IFREG: "", stat.S_IFDIR: "", stat.S_IFLNK: "symbolic link"}
     special = kinds.get(stat.S_IFMT(info.external_attr >> 16), SPECIAL)
     return ArchiveEntry(info.filename, info.is_dir(), info.file_size, lambda: zip_file.open(info), special)
-
-
-MAX_ENTRIES = 10_000
-MAX_SKIPPED_BYTES = 64 << 20
-"""Largest sum of the sizes of all entries, because a tar.gz file is decompressed up to the last one that is read."""
-MAX_DIRECTORY_BYTES = 1 << 20
-
-
-def read_members(
-    archive: Path, names: Sequence[str], max_bytes: int, *, content: bytes | None = None
-) -> dict[str, bytes]:
-    """Return the content of files in an archive of one of the kinds that `iterate_entries` reads.
-
-    Args:
-        archive: Path of the archive.
-        names: Names of the files, as the archive has them.
-        max_bytes: Largest size of each file.
-        content: Bytes of an archive that was read from `archive`, to be read instead of the file itself. None reads
-            the file.
-
-    Raises:
-        InputError: When the archive cannot be read, is damaged or too large, or lacks a file.
-    """
-    try:
-        stream: IO[bytes] = archive.open("rb") if content is None else io.BytesIO(content)
-        with stream:
-            return _read(archive, stream, names, max_bytes)
-    except RefusedArchiveError as error:
-        raise InputError(f"The archive {archive} cannot be used: {error}.") from error
-    except (OSError, *DAMAGED_ARCHIVE_ERRORS) as error:
-        raise InputError(f"cannot read the archive {archive}: {error}") from error
-
-
-def _read(archive: Path, stream: IO[bytes], names: Sequence[str], max_bytes: int) -> dict[str, bytes]:
-    members: dict[str, bytes] = {}
-    total = 0
-    for number, entry in enumerate(iterate_entries(archive, stream, MAX_DIRECTORY_BYTES), start=1):
-        entry.check_kind()
-        total += entry.size or 0
-        if number > MAX_ENTRIES or total > MAX_SKIPPED_BYTES:
-            raise RefusedArchiveError(
-                f"it has more than {MAX_ENTRIES:,} files or more than {format_bytes(MAX_SKIPPED_BYTES)} of content"
-            )
-        if entry.name in names and not entry.is_folder:
-            if entry.name in members:
-                raise RefusedArchiveError(f"it has two files {entry.name}")
-            with entry.open() as data:
-                content = data.read(max_bytes + 1)
-            if len(content) > max_bytes:
-                raise RefusedArchiveError(f"its file {entry.name} has more than {format_bytes(max_bytes)}")
-            members[entry.name] = content
-    if missing := [name for name in names if name not in members]:
-        raise RefusedArchiveError(f"it has no file {missing[0]}")
-    return members

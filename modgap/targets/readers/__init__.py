@@ -12,9 +12,10 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
-from modgap.errors import unknown_name
+from modgap.errors import UsageError, unknown_name
 from modgap.process.installed_packages import describe_origin, plugin_entries, requested_plugin
 from modgap.targets.samples import Table
+from modgap.zoo import zoo_hint
 
 GROUP = "modgap.readers"
 NOUN = "Reader"
@@ -39,15 +40,16 @@ def get_converter(name: str) -> Callable[[Mapping[str, Sequence[Path]]], list[Pa
 
 
 def get_reader_versions(name: str) -> dict[str, str]:
-    """Return the versions of the package of a reader, if it is a plug-in, and of what it renders samples with, by name.
+    """Return the versions on which the samples of a reader depend, by name; they are part of fingerprints of targets.
 
-    A reader that renders samples has a function `renderer_versions`. The versions are part of the fingerprint of its
-    targets.
+    The samples of a plug-in are computed anew with each version of its package, unless its reader has a function
+    `sample_versions`, which returns what they depend on instead, such as programs that render them.
     """
-    versions: Callable[[], dict[str, str]] | None = getattr(_module(name), "renderer_versions", None)
     # A search for plug-ins reads the metadata of all packages.
-    package = {} if name in _built_in() else {f"reader {name}": describe_origin(_plugins()[name])}
-    return package | ({} if versions is None else versions())
+    if name in _built_in():
+        return {}
+    versions: Callable[[], dict[str, str]] | None = getattr(_module(name), "sample_versions", None)
+    return {f"reader {name}": describe_origin(_plugins()[name])} if versions is None else versions()
 
 
 def _built_in() -> set[str]:
@@ -63,6 +65,8 @@ def _module(name: str) -> Any:
         return importlib.import_module(f"{__name__}.{name}")
     plugins = _plugins()
     if name not in plugins:
+        if hint := zoo_hint("reader", name):
+            raise UsageError(hint)
         raise unknown_name("reader", name, [*_built_in(), *plugins])
     entry = plugins[name]
 

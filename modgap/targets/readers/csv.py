@@ -1,4 +1,4 @@
-"""CSV, TSV and Parquet files, and tables of SQLite: rows, time series (one in each, or in long format), or texts."""
+"""CSV, TSV and Parquet files: rows, time series (one in each, or in long format), or texts."""
 
 import difflib
 import logging
@@ -21,7 +21,6 @@ from modgap.targets.data_frames import (
     list_names,
     named_texts,
     names_are_values,
-    read_database,
     read_frame,
 )
 from modgap.targets.file_layout import data_files
@@ -69,10 +68,9 @@ def read(
     missing_labels: Sequence[str] = (),
     columns: Sequence[str] | None = None,
     missing_values: Literal["refuse", "keep", "drop"] = "refuse",
-    database_table: str | None = None,
     categories: bool = False,
 ) -> Table:
-    """Read a file with a header line, a Parquet file, or columns of a table of an SQLite database.
+    """Read a file with a header line, or a Parquet file.
 
     Args:
         files: One path under the role `data`, or one each under `train`, `val` and `test`.
@@ -98,8 +96,6 @@ def read(
         columns: Columns of values to use. None uses all columns that have no other purpose, which must be numeric.
         missing_values: `refuse` raises an error for missing or infinite values, `keep` keeps missing values as NaN for
             the step `fill`, and `drop` leaves out the rows that have some.
-        database_table: Table of an SQLite database, of which `label_column` and `columns` are read. None for other
-            files.
         categories: True to read each value of a column of text with few values as a column of 0 and 1.
 
     Raises:
@@ -107,18 +103,14 @@ def read(
     """
     located = data_files(files)
     first_path = located[0][1]
-    if database_table is None:
-        texts = (series_column, text_column if kind == "text" else None)
-        parts = [read_named_frame(path, label_column, group_column, missing_labels, texts) for _, path in located]
-    else:
-        selected = [name for name in (label_column, group_column, *(columns or ())) if name is not None]
-        parts = [read_database(path, database_table, selected) for _, path in located]
+    texts = (series_column, text_column if kind == "text" else None)
+    parts = [read_named_frame(path, label_column, group_column, missing_labels, texts) for _, path in located]
     label = find_label_column(parts[0].columns, label_column, first_path)
     frame = _concatenate(parts)
     split = split_column or find_split_column(frame.columns, columns or ())
     purposes = [name for name in (label, series_column, time_column, group_column, split) if name]
     used_columns = [*purposes, *([text_column] if kind == "text" else [])]
-    _check_columns(frame, used_columns)
+    check_columns(frame, used_columns)
     if columns is not None:
         frame = _select_columns(frame, used_columns, columns)
     if drop_index:
@@ -139,7 +131,7 @@ def read(
         rows = np.arange(len(frame))
         samples: Samples = TextSamples(frame[text_column].astype(str).tolist())
     else:
-        rows, values = _read_values(frame.drop(columns=purposes), missing_values)
+        rows, values = read_values(frame.drop(columns=purposes), missing_values)
         samples = ArraySamples(values[:, None])
         if series_column is not None:
             constant = [name for name in (label, group_column, split) if name]
@@ -295,7 +287,13 @@ def find_label_column(columns: Sequence[object], label_column: str | None, path:
     )
 
 
-def _check_columns(frame: "DataFrame", columns: Sequence[str]) -> None:
+def check_columns(frame: "DataFrame", columns: Sequence[str]) -> None:
+    """Check that the columns with a purpose are there, and have one value in each row.
+
+    Raises:
+        InputError: When a value is missing, or is a list.
+        UsageError: When there is no such column.
+    """
     for column in columns:
         if column not in frame.columns:
             by_lower_case = {str(name).lower(): str(name) for name in frame.columns}
@@ -325,8 +323,16 @@ def _select_columns(frame: "DataFrame", purposes: Sequence[str], columns: Sequen
     return frame[[name for name in frame.columns if str(name) in columns or name in purposes]]
 
 
-def _read_values(features: "DataFrame", missing: Literal["refuse", "keep", "drop"]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the numbers of the rows that are read, and their values (rows, columns)."""
+def read_values(features: "DataFrame", missing: Literal["refuse", "keep", "drop"]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of the rows that are read, and their values (rows, columns).
+
+    Args:
+        features: Columns of values.
+        missing: As `missing_values` of `read`.
+
+    Raises:
+        InputError: When a column has text, a value is infinite, or values are missing and refused.
+    """
     values = _numbers(features, missing)
     names = list_names(features.columns)
     log.info("%s: %s.", count(len(features.columns), "column of values", "columns of values"), names)

@@ -7,17 +7,19 @@ import sys
 import tarfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import tomli_w
 
 from modgap.errors import InputError
 from modgap.targets import load_manifest, named_manifests, open_target
-from modgap.targets.download import clients
-from tests.fixtures.archives import write_deb, write_tar, write_zip
+from modgap.targets.download.clients import client_origin, packaged_file
+from modgap.testing import check_client
+from modgap_zoo import clients
+from tests.fixtures.archives import write_tar, write_zip
+from zoo.tests.deb_writers import write_deb
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 TABLE = b"1,2,3,0\n4,5,6,1\n7,8,9,0\n1,0,3,1\n2,2,2,0\n3,5,1,1\n"
 SHA256 = hashlib.sha256(TABLE).hexdigest()
@@ -63,9 +65,10 @@ def write(tmp_path):
 
 @pytest.mark.parametrize("client", FILES)
 def test_the_file_of_a_package_is_described(write, client):
-    manifest = load_manifest(write(record(client)))
-    assert manifest.artifact.folder == f"packages/{client}/grain-data-1.2"
-    assert manifest.artifact.member(manifest.files[0]) == MEMBERS[client]
+    packaged = packaged_file(load_manifest(write(record(client))))
+    assert packaged.folder == f"packages/{client}/grain-data-1.2"
+    assert packaged.members == (MEMBERS[client],)
+    assert packaged.package == "grain-data 1.2"
 
 
 @pytest.mark.parametrize(
@@ -91,13 +94,13 @@ def test_the_file_of_a_package_is_described(write, client):
         ("pip", {"size": 0}, "artifact.size is 0"),
         ("pip", {"size": -3}, "artifact.size is -3"),
         ("pip", {"sha256": "12"}, "Expected 64 hexadecimal digits"),
-        ("pip", {"client": "cargo"}, "artifact.client is 'cargo'"),
+        ("pip", {"client": "cargo"}, "modgap has no client 'cargo' for downloads. The clients are: apt, npm, pip."),
         ("pip", {"script": "x"}, "The field artifact.script is unknown"),
     ],
 )
 def test_hostile_values_are_refused_in_one_message(write, client, fields, message):
     with pytest.raises(InputError) as caught:
-        load_manifest(write(record(client) | {"artifact": record(client)["artifact"] | fields}))
+        packaged_file(load_manifest(write(record(client) | {"artifact": record(client)["artifact"] | fields})))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -108,13 +111,14 @@ def test_hostile_values_are_refused_in_one_message(write, client, fields, messag
         ("pip", {"files": [{"role": "data", "path": "x"}]}, "An artifact of pip needs files, each with a package."),
         ("apt", {"files": [{"role": "data", "path": "x", "package": "y"}]}, "needs files, each with a folder."),
         ("npm", {"files": [{"role": "data", "path": "x", "folder": "/y"}]}, "each with neither package nor folder."),
-        ("npm", {"files": []}, "An artifact of npm needs files"),
+        ("npm", {"files": []}, "An artifact needs files."),
+        ("npm", {"artifact": {"name": "x"}}, "An artifact needs the name of a client under client."),
         ("npm", {"downloads": [{"path": "x"}]}, "either downloads or an artifact"),
     ],
 )
 def test_an_artifact_belongs_to_files_of_its_kind(write, client, changes, message):
     with pytest.raises(InputError, match=r"manifest .* is not valid") as caught:
-        load_manifest(write(record(client) | changes))
+        packaged_file(load_manifest(write(record(client) | changes)))
     assert message in str(caught.value)
 
 
@@ -178,7 +182,7 @@ CONTENT = {
 
 
 class Registry:
-    """A package in a folder, a client on the path that copies it, and the manifest of modgap that names it.
+    """A package in a folder, a client on the path that copies it, and a manifest of the zoo that names it.
 
     Attributes:
         client: Name of the client: pip, apt or npm.
@@ -200,7 +204,12 @@ class Registry:
         monkeypatch.setenv("SECRET_TOKEN", "1")
         if client == "pip":
             monkeypatch.setattr(sys, "executable", str(self.program))
-        monkeypatch.setattr(named_manifests, "resources", SimpleNamespace(files=lambda _: folder / "manifests"))
+        monkeypatch.setattr(named_manifests, "_plugin_manifests", self.manifests)
+
+    def manifests(self, search_path):
+        """Return the manifests and their origin by name, as those of the zoo."""
+        paths = sorted((self.folder / "manifests").glob("*.toml"))
+        return {path.stem: (path, client_origin(self.client)) for path in paths}
 
     def describe(self, name="grain", file="grain.csv", content=TABLE, **artifact):
         """Write a manifest that names a file of the package as it is now."""
@@ -566,5 +575,12 @@ def test_another_data_directory_is_used_and_saved(modgap, registry, data, tmp_pa
 )  # fmt: skip
 def test_a_wheel_of_one_platform_is_asked_for_by_its_tags(write, file, options):
     fields = record("pip")
-    artifact = load_manifest(write(fields | {"artifact": fields["artifact"] | {"file": file}})).artifact
-    assert clients.download_command(artifact)[4:-1] == options
+    packaged = packaged_file(load_manifest(write(fields | {"artifact": fields["artifact"] | {"file": file}})))
+    assert list(packaged.command)[4:-1] == options
+
+
+def test_the_clients_keep_their_contract(registry):
+    manifest = load_manifest(registry.manifest)
+    check_client(registry.client, manifest.artifact, manifest.files, registry.file)
+    with pytest.raises(AssertionError, match="does not have the size"):
+        check_client(registry.client, {**manifest.artifact, "size": 5}, manifest.files, registry.file)

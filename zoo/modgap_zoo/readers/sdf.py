@@ -19,6 +19,11 @@ ITEM_NAME = re.compile(r"^>.*?<([^<>]+)>")
 """First line of a data item, which has the name between angle brackets: `>  <SOL>  (1)`."""
 
 
+def sample_versions() -> dict[str, str]:
+    """Return no versions, because the samples of a file are the same in all versions of this reader."""
+    return {}
+
+
 def read(
     files: Mapping[str, Sequence[Path]], *, text_item: str = "smiles", label_item: str, regression: bool = False
 ) -> Table:

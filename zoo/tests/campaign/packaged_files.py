@@ -1,4 +1,4 @@
-"""Small valid files of the formats of packaged targets: tables, databases, molecules, texts and data of R."""
+"""Small valid files of the formats of packaged targets: databases, molecules, texts and data of R."""
 
 import contextlib
 import gzip
@@ -11,7 +11,7 @@ import numpy as np
 
 from tests.campaign.reader_files import Maker, Reader, beside, read_with
 from tests.campaign.seed_files import make_file
-from tests.fixtures.r_data import call, factor, frame, s4, vector, write_rda, write_store
+from zoo.tests.r_data_files import call, factor, frame, s4, vector, write_rda, write_store
 
 FRAME = frame(
     kind=factor([2, 1, 2, 1], ["a", "b"]),
@@ -27,20 +27,6 @@ CATEGORIES = frame(
 LANDMARKS = frame(kind=factor([2, 1], ["a", "b"]), x=vector(np.arange(12.0), dim=vector(np.array([3, 2, 2], np.int32))))
 TEXT = b"1_1\t1.5\tgood\r\n1_2\t-2\tbad\r\n2_1\t0.25\tnot bad\r\n"
 INNER, MEMBER = "package-1/data.tar.gz", "rated/tweets.txt"
-
-
-def table(folder: Path) -> Path:
-    path = make_file(folder, "data.csv")
-    path.write_text("a header\n" + "".join(f"{number},{number / 7},{number % 2}\n" for number in range(6)))
-    return path
-
-
-def categories(folder: Path) -> Path:
-    path = make_file(folder, "data.dat")
-    path.write_text(
-        "".join(f"m{number % 3}, {'ab'[number % 2]}, {number / 7}, x, {'pe'[number % 2]}\n" for number in range(6))
-    )
-    return path
 
 
 def database(folder: Path) -> Path:
@@ -136,13 +122,8 @@ CHAT = "conversations:\n- - Hi\n  - 'Hello: you'\n- &a [x, y]\n- *a\n"
 _ENTRIES = read_with("text_files", beside(data="words"), entries="(?m)^(?P<label>.) (?P<text>.+)$")
 _MAIL = read_with("text_files", beside(data="mail"), entries="mail")
 _CONVERSATIONS = read_with("text_files", beside(data="chat.yml"), entries="conversations")
-_TABLE = read_with("table", beside(data="data.csv"), shape=[1, 2], header_lines=1)
-_CATEGORIES = read_with(
-    "table", beside(data="data.dat"), shape=[1, 3], label_values=["e", "p"], categories=[1], group=0, drop=[3]
-)
 _DATABASE = read_with(
-    "csv", beside(data="data.db"), kind="table", label_column="kind", columns=["size", "rank"], database_table="t",
-    missing_values="keep",
+    "sqlite", beside(data="data.db"), table="t", label_column="kind", columns=["size", "rank"], missing_values="keep"
 )  # fmt: skip
 _MOLECULES = read_with("sdf", beside(data="data.sdf"), label_item="y", regression=True)
 _RATED = read_with("rated_texts", beside(data="package-1.tar.gz"), archive=INNER, texts={"tweet": MEMBER}, label="sign")
@@ -155,8 +136,6 @@ _RDA_ARRAY = read_with("r_data", beside(data="data.rda"), object_name="t", label
 _GENOTYPES = read_with("r_data", beside(data="data.rda"), object_name="g", label="pop", text=True)
 _STORE = read_with("r_data", beside(data="data.rdb", index="data.rdx"), object_name="t", label="kind")
 READERS: list[tuple[str, Maker, Reader]] = [
-    ("table", table, _TABLE),
-    ("table of categories", categories, _CATEGORIES),
     ("sqlite", database, _DATABASE),
     ("sdf", molecules, _MOLECULES),
     ("rated_texts", rated_texts(False), _RATED),

@@ -13,9 +13,9 @@ from typing import Literal
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets import rendering
 from modgap.targets.file_layout import single_file
 from modgap.targets.samples import Table
+from modgap_zoo import rendering
 
 PROGRAM = "fluidsynth"
 SOUND_FONT_FOLDERS = ("/usr/share/sounds/sf2", "/usr/share/sounds/sf3", "/usr/share/soundfonts")
@@ -39,7 +39,7 @@ TICKS_PER_STEP = 4
 """Notes begin at multiples of so many ticks: FluidSynth starts notes every 64 samples, three times in 4 ms."""
 
 
-def renderer_versions() -> dict[str, str]:
+def sample_versions() -> dict[str, str]:
     """Return the versions of the Debian packages of FluidSynth; its program is one of the manifest's files."""
     return rendering.debian_versions(["fluidsynth", "libfluidsynth3"])
 

@@ -24,6 +24,11 @@ Entry = tuple[str, str | None, str | None]
 """A text, with its class and its group; None where the content of the file does not say them."""
 
 
+def sample_versions() -> dict[str, str]:
+    """Return no versions, because the samples of a file are the same in all versions of this reader."""
+    return {}
+
+
 def read(
     files: Mapping[str, Sequence[Path]],
     *,

@@ -7,14 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import modgap_zoo
 from modgap.errors import InputError
-from modgap.targets import Target, load_manifest, open_target, rendering
-from modgap.targets.readers import get_reader, rendered_glyphs
-from modgap.targets.readers.rendered_notes import FAMILIES
-from modgap.targets.rendering import debian_versions, run_program
-from tests.campaign.rendered_files import LANGUAGES, write_font
+from modgap.targets import Target, load_manifest, open_target
+from modgap.targets.readers import get_reader
+from modgap_zoo import rendering
+from modgap_zoo.readers import rendered_glyphs
+from modgap_zoo.readers.rendered_notes import FAMILIES
+from modgap_zoo.rendering import debian_versions, run_program
 from tests.fixtures.audio import wav
 from tests.fixtures.packages import skip_if_absent
+from zoo.tests.campaign.rendered_files import LANGUAGES, write_font
 
 SYNTHESIZER = Path("/usr/bin/fluidsynth")
 SPEAKER = Path("/usr/bin/espeak-ng")
@@ -226,7 +229,7 @@ def test_programs_without_sound_are_one_message(monkeypatch):
 
 
 def test_an_absent_program_is_named_with_the_command_that_installs_it(tmp_path):
-    manifest = Path(__file__).parents[1] / "data_manifests" / "spoken-digits.toml"
+    manifest = Path(modgap_zoo.__file__).parent / "manifests" / "spoken-digits.toml"
     path = tmp_path / "mine.toml"
     path.write_text(manifest.read_text().replace('folder = "/usr/bin"', f'folder = "{tmp_path}"'))
     with pytest.raises(
@@ -251,7 +254,7 @@ def test_versions_are_those_of_installed_packages(tmp_path, monkeypatch):
         "Package: b\nStatus: deinstall ok config-files\nVersion: 4\n"
     )
     (tmp_path / "status").write_text(status)
-    monkeypatch.setattr("modgap.targets.rendering.DPKG_STATUS", tmp_path / "status")
+    monkeypatch.setattr("modgap_zoo.rendering.DPKG_STATUS", tmp_path / "status")
     assert debian_versions(["a", "b", "c"]) == {"a": "1:2.0-1"}
-    monkeypatch.setattr("modgap.targets.rendering.DPKG_STATUS", tmp_path / "absent")
+    monkeypatch.setattr("modgap_zoo.rendering.DPKG_STATUS", tmp_path / "absent")
     assert debian_versions(["a"]) == {}

@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 
 from modgap.errors import InputError, unknown_name
-from modgap.targets import rendering
 from modgap.targets.samples import Table
+from modgap_zoo import rendering
 
 PROGRAM = "espeak-ng"
 VOICES = ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "f4", "f5")
@@ -26,7 +26,7 @@ WAV_HEADER = struct.Struct("<4sI4s4sIHHIIHH4sI")
 PEAK = 32768
 
 
-def renderer_versions() -> dict[str, str]:
+def sample_versions() -> dict[str, str]:
     """Return the versions of the Debian packages of eSpeak NG; its program is one of the manifest's files."""
     return rendering.debian_versions(["espeak-ng", "espeak-ng-data", "libespeak-ng1"])
 

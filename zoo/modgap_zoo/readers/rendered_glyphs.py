@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageFont, features
 
 from modgap.errors import InputError, format_bytes
 from modgap.storage.damaged_files import convert_read_errors
-from modgap.targets.rendering import check_choice, check_rendered_size, check_whole_number, option_error
 from modgap.targets.samples import ArraySamples, Table
+from modgap_zoo.rendering import check_choice, check_rendered_size, check_whole_number, option_error
 
 LABELS = ("letter", "family", "font")
 MAX_LETTERS = 10_000
@@ -28,7 +28,7 @@ DRAWN_CATEGORIES = "LNPS"
 WHITE = 255
 
 
-def renderer_versions() -> dict[str, str]:
+def sample_versions() -> dict[str, str]:
     """Return the version of FreeType, which draws the letters for Pillow."""
     return {"freetype": str(features.version_module("freetype2"))}
 

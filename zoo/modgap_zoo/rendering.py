@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError, format_bytes
-from modgap.storage.limits import RENDERED_BYTES, RENDERED_SAMPLES, RENDERING_SECONDS
 from modgap.targets.file_layout import single_file
+from modgap_zoo.limits import RENDERED_BYTES, RENDERED_SAMPLES, RENDERING_SECONDS
 
 LONGEST_VALUE = 60
 """Largest number of characters of a wrong value that a message shows."""

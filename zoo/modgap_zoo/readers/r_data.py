@@ -301,6 +301,11 @@ def _decompress_record(record: bytes) -> bytes:
     return content
 
 
+def sample_versions() -> dict[str, str]:
+    """Return no versions, because the samples of a file are the same in all versions of this reader."""
+    return {}
+
+
 def read(
     files: Mapping[str, Sequence[Path]],
     *,

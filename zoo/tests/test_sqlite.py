@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from modgap.errors import InputError
-from modgap.targets import data_frames
 from modgap.targets.readers import get_reader
+from modgap_zoo.readers import sqlite
 
 STARS = [("star", 1.5, 3), ("galaxy", None, 7), ("star", 2.5, None), ("nebula", -1.0, 2)]
-OPTIONS = {"kind": "table", "label_column": "type", "columns": ["size", "rank"], "database_table": "objects"}
+OPTIONS = {"table": "objects", "label_column": "type", "columns": ["size", "rank"]}
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def database(tmp_path):
 
 
 def read(path, **changes):
-    return get_reader("csv")({"data": [path]}, **{**OPTIONS, **changes})
+    return get_reader("sqlite")({"data": [path]}, **{**OPTIONS, **changes})
 
 
 def test_columns_of_a_table_with_missing_values(database):
@@ -52,8 +52,8 @@ def test_columns_of_a_table_with_missing_values(database):
 @pytest.mark.parametrize(
     ("statements", "changes", "message"),
     [
-        ((), {"database_table": "nothing"}, "it has no table 'nothing'. Its tables are: objects"),
-        ((), {"database_table": 'objects"; DROP TABLE objects; --'}, "it has no table"),
+        ((), {"table": "nothing"}, "it has no table 'nothing'. Its tables are: objects"),
+        ((), {"table": 'objects"; DROP TABLE objects; --'}, "it has no table"),
         ((), {"columns": ["size", "sizes"]}, "it has no column 'sizes'. Its columns are: id, type, size, rank"),
         ((), {"columns": ['size" FROM objects; --']}, "it has no column"),
         ((), {"label_column": "kind"}, "it has no column 'kind'"),
@@ -66,11 +66,11 @@ def test_columns_of_a_table_with_missing_values(database):
         ),
         (("UPDATE objects SET type = CAST(x'ff' AS TEXT)",), {}, "Could not decode to UTF-8"),
         (("DELETE FROM objects",), {}, "The table 'objects' of .*sky.db has no rows"),
-        (("CREATE VIEW v AS SELECT * FROM objects",), {"database_table": "v"}, "it has no table"),
-        (("CREATE VIRTUAL TABLE f USING fts5(type, size)",), {"database_table": "f"}, "it has no table"),
+        (("CREATE VIEW v AS SELECT * FROM objects",), {"table": "v"}, "it has no table"),
+        (("CREATE VIRTUAL TABLE f USING fts5(type, size)",), {"table": "f"}, "it has no table"),
         (
             ("CREATE TABLE g(type TEXT, rank INTEGER, size REAL AS (abs(rank)))",),
-            {"database_table": "g"},
+            {"table": "g"},
             "it has no column 'size'. Its columns are: type, rank",
         ),
     ],
@@ -85,12 +85,12 @@ def test_sizes_and_times_are_limited(database, monkeypatch):
     with pytest.raises(InputError, match="too big"):
         read(database("INSERT INTO objects(type, size, rank) VALUES (hex(zeroblob(600000)), 1, 2)"))
     path = database("INSERT INTO objects(type, size, rank) SELECT a.type, 1, 2 FROM objects a, objects b, objects c")
-    monkeypatch.setattr(data_frames, "MAX_DATABASE_SECONDS", -1.0)
-    monkeypatch.setattr(data_frames, "INSTRUCTIONS_PER_CHECK", 1)
+    monkeypatch.setattr(sqlite, "MAX_DATABASE_SECONDS", -1.0)
+    monkeypatch.setattr(sqlite, "INSTRUCTIONS_PER_CHECK", 1)
     with pytest.raises(InputError, match="it takes longer than"):
         read(path)
     monkeypatch.undo()
-    monkeypatch.setattr(data_frames.Path, "stat", lambda path, **_: type("Stat", (), {"st_size": 100})())
+    monkeypatch.setattr(sqlite.Path, "stat", lambda path, **_: type("Stat", (), {"st_size": 100})())
     with pytest.raises(InputError, match="its rows have more content than the file has bytes"):
         read(path)
 

@@ -8,14 +8,19 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.storage.damaged_files import one_line_errors
-from modgap.targets.download.archives import read_members
 from modgap.targets.file_layout import single_file
 from modgap.targets.samples import ArraySamples, Table, TextSamples
+from modgap_zoo.archive_members import read_members
 
 MAX_ARCHIVE_BYTES = 16 << 20
 MAX_TEXT_BYTES = 8 << 20
 """Largest size of an inner archive, and of a file of texts, after decompression."""
 NEGATIVE, POSITIVE = range(2)
+
+
+def sample_versions() -> dict[str, str]:
+    """Return no versions, because the samples of a file are the same in all versions of this reader."""
+    return {}
 
 
 def read(

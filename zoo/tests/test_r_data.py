@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from modgap.errors import InputError
-from modgap.targets.readers import get_reader, r_data
-from modgap.targets.readers.r_data import RefusedRDataError, parse_r_object
-from tests.fixtures.r_data import (
+from modgap.targets.readers import get_reader
+from modgap_zoo.readers import r_data
+from modgap_zoo.readers.r_data import RefusedRDataError, parse_r_object
+from zoo.tests.r_data_files import (
     HEADERS,
     NULL,
     call,
@@ -238,7 +239,7 @@ def test_sizes_are_limited(tmp_path, monkeypatch):
     monkeypatch.setattr(r_data, "MAX_FILE_BYTES", 10)
     with pytest.raises(InputError, match="it has more than 10 bytes"):
         get_reader("r_data")({"data": [path]}, object_name="t", label="y")
-    monkeypatch.setattr("modgap.targets.readers.r_data.MAX_ITEMS", 100)
+    monkeypatch.setattr("modgap_zoo.readers.r_data.MAX_ITEMS", 100)
     with pytest.raises(RefusedRDataError, match="more than 100 objects"):
         parse(vector(["a"] * 200))
 

@@ -11,9 +11,10 @@ from modgap.errors import InputError
 from modgap.targets import named_manifest, open_target
 from modgap.targets.readers import get_reader, get_reader_versions
 from modgap.targets.samples import SPLITS
-from tests.campaign.rendered_files import write_font
+from tests.fixtures.expected_targets import table_cells
 from tests.fixtures.packages import skip_if_absent
-from tests.test_packaged_targets import TARGETS_PAGE, table_cells
+from zoo.tests.campaign.rendered_files import write_font
+from zoo.tests.test_packaged_targets import TARGETS_PAGE
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def read_rendered(path: Path) -> object:
     files = {"sound_font": [Path("/usr/share/sounds/sf2/TimGM6mb.sf2")]}
     manifest = load_manifest(path)
     name = "fluidsynth" if manifest.reader.name == "rendered_notes" else "espeak-ng"
-    with mock.patch("modgap.targets.rendering.run_program", render):
+    with mock.patch("modgap_zoo.rendering.run_program", render):
         table = Target(manifest, {**files, "program": [program / name]}).read_originals()
         return [table.samples[number] for number in range(min(len(table), 5))]
 
