@@ -3,7 +3,7 @@
     python benchmarks/zoo_matrix.py plan [--hours 10]      pairs, and core-hours that are expected
     python benchmarks/zoo_matrix.py run [--hours 10]       rank all sources for each target; stop and resume at any time
     python benchmarks/zoo_matrix.py report                 the best source of each kind of target, beside the baselines
-    python benchmarks/zoo_matrix.py page                   write these tables into docs/sources.md, and a CSV of scores
+    python benchmarks/zoo_matrix.py page                   write these tables into docs/zoo/sources.md, and a CSV
 
 Each pair has 200 samples and one random-weights control, and the best two sources of each target have three controls in
 the discrepancy. Near copies are left out, and so are the targets that will judge the third edition of the evidence
@@ -34,7 +34,7 @@ from modgap.ranking.types import BASELINE, CONTROL, SOURCE
 from modgap.storage.json_records import plain_values
 
 RESULTS = Path(__file__).parent / "truth" / "zoo.jsonl"
-PAGE = Path(__file__).parent.parent / "docs" / "sources.md"
+PAGE = Path(__file__).parent.parent / "docs" / "zoo" / "sources.md"
 SECTION = ("<!-- matrix begin -->", "<!-- matrix end -->")
 CSV = PAGE.parent / "_static" / "zoo.csv"
 JUDGING = RESULTS.with_name("judging_targets.json")
@@ -254,7 +254,7 @@ def report(log: ResultLog) -> None:
 
 
 def write_page(log: ResultLog) -> None:
-    """Write the tables into docs/sources.md, and the scores of all sources into a CSV beside it."""
+    """Write the tables into docs/zoo/sources.md, and the scores of all sources into a CSV beside it."""
     lines = []
     for title, heads, rows in tables(log.results()):
         lines += [f"{title}:", "", f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]

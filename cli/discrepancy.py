@@ -69,8 +69,8 @@ MINIMUMS = {
 @option_group(
     "Source and target",
     source_option(
-        "Source model: a short name (modgap sources lists them), timm:NAME, hf:NAME, onnx:FILE, a folder or "
-        "a plug-in. With random: in front, it is the same architecture with random weights, as a control.",
+        "Source model: a short name (modgap sources lists them), timm:NAME, hf:NAME, PREFIX:NAME of a plug-in, or "
+        "a folder. With random: in front, it is the same architecture with random weights, as a control.",
         required=False,
     ),
     target_option(f"Target data: a name (modgap targets lists them), {CUSTOM_DATA_FORMATS}.", required=False),

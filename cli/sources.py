@@ -13,16 +13,11 @@ from modgap.errors import UsageError
 if TYPE_CHECKING:
     from modgap.sources import SourceInfo
 
-OTHER_SOURCES = (
-    "timm:NAME, hf:NAME[@REVISION], onnx:FILE, or a folder in the layout of transformers or timm; random: in front "
-    "of them gives the same architecture with random weights, as a control"
-)
-
 
 @cloup.command(
     epilog=example(
         "modgap sources", "modgap sources --kind sound --license open", "modgap sources vit-fashion",
-        "modgap sources onnx:model.onnx",
+        "modgap sources timm:resnet18",
     )
 )  # fmt: skip
 @cloup.argument(
@@ -36,10 +31,11 @@ OTHER_SOURCES = (
 def sources(name: str | None, weights: str | None, kind: str | None, license: str | None, diverse: bool) -> None:
     """List the source models that have a short name, or show any source.
 
-    Commands also take sources without a short name: timm:NAME, hf:NAME[@REVISION], onnx:FILE, or a folder. With random:
-    in front, a source is the same architecture with random weights, as a control. Nothing is downloaded to show one.
+    Commands also take sources without a short name: timm:NAME, hf:NAME[@REVISION], PREFIX:NAME of a plug-in, or a
+    folder. With random: in front, a source is the same architecture with random weights, as a control. Nothing is
+    downloaded to show one.
     """
-    from modgap.sources import describe_source, source_infos
+    from modgap.sources import describe_source, prefix_plugins, source_infos
     from modgap.targets.catalog import select
 
     log_to_stderr(quiet=True)
@@ -63,7 +59,11 @@ def sources(name: str | None, weights: str | None, kind: str | None, license: st
     columns = ["source", "kind", "classes", "parameters", "license", "installed", "description"]
     print_list(columns, [_list_row(info) for info in infos], infos)
     print_text("modgap sources NAME shows the input, the surrogate and the command that installs the weights.")
-    print_text(f"Other sources: {OTHER_SOURCES}.")
+    prefixes = "".join(f"{prefix}:NAME, " for prefix in prefix_plugins())
+    print_text(
+        f"Other sources: timm:NAME, hf:NAME[@REVISION], {prefixes}or a folder in the layout of transformers or timm; "
+        "random: in front of them gives the same architecture with random weights, as a control."
+    )
 
 
 def _list_row(info: "SourceInfo") -> list[str]:

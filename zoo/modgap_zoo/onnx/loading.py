@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from modgap.errors import InputError, UsageError, first_line
 from modgap.sources.inputs import ImageInput, Input, WaveformInput, without_class
 from modgap.sources.source import Parts, Source
-from modgap.sources.splitting import SplitModel, noise, to_tokens, verify_parts
+from modgap.sources.splitting import noise, to_tokens, verify_parts
 from modgap_zoo.onnx.bound_inputs import bind_inputs, sample_input
 from modgap_zoo.onnx.description import ImageDescription, OnnxDescription
 from modgap_zoo.onnx.graph import (
@@ -28,6 +28,7 @@ from modgap_zoo.onnx.graph import (
     with_shapes,
 )
 from modgap_zoo.onnx.operations import register_operations
+from modgap_zoo.split_model import SplitModel
 
 SMALLEST_DEVIATION = 1e-6
 

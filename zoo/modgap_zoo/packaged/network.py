@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from modgap.sources.inputs import Batch, Input
-from modgap.sources.splitting import SplitModel
+from modgap_zoo.split_model import SplitModel
 
 
 def rename_modules(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
