@@ -40,6 +40,7 @@ test-long: setup data  ## Run the longest tests: kills, notebooks, fresh environ
 
 campaign: setup  ## Attack modgap: fuzz of all parsers, kills, signals, full disks. It goes on where it was stopped.
 	$(BIN)/python -m tests.campaign --workers $(WORKERS)
+	$(BIN)/python -m zoo.tests.campaign --workers $(WORKERS)
 
 coverage: setup data  ## Run all tests, and print the share of statements that they run, by package.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report=

@@ -23,10 +23,9 @@ def source_names() -> list[str]:
 
 def target_names() -> list[str]:
     """Return the names of the targets, sorted: those of the manifest files, none of which is read."""
-    from importlib import resources
+    from modgap.targets.named_manifests import manifest_names
 
-    names = (entry.name for entry in resources.files("modgap.data_manifests").iterdir())
-    return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
+    return manifest_names()
 
 
 def completer(names: Callable[[str], Iterable[str]] = lambda _word: (), paths: str = "") -> Completer:
