@@ -105,9 +105,7 @@ def seeds_of_one_target(n_sets: int) -> None:
                 interval = mean_interval(values)
                 n_covered[name] += interval.low <= 0 <= interval.high
         shares = ", ".join(f"over {name} {count / (5 * n_sets):.3f}" for name, count in n_covered.items())
-        print(
-            f"  {n_targets} targets of 5 seeds, {5 * n_sets} data sets, coverage of further targets by intervals {shares}"
-        )
+        print(f"  {n_targets} targets of 5 seeds, {5 * n_sets} data sets, coverage of further targets {shares}")
 
 
 def coverage_with_few_groups(n_sets: int) -> None:

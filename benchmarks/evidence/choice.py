@@ -23,7 +23,7 @@ ALONE = "history alone"
 HISTORY_SHORT, HISTORY_RATES = f"history and {SHORT}", f"history and {THREE_RATES}"
 WAYS = (RANDOM, CONSTANT, ALONE, SHORT, HISTORY_SHORT, THREE_RATES, HISTORY_RATES, PROBE)
 RECORDED = (ALONE, HISTORY_SHORT, HISTORY_RATES)
-"""Ways by a model of the history, which is not in modgap any more; their regrets are recorded in choice_regrets.json."""
+"""Ways that modgap does not have any more; their regrets are recorded in choice_regrets.json."""
 EVERY, FIVE = "all sources", "five sources"
 POOLS, POOL_SIZE = 40, 5
 SHORT_EPOCHS = "3"

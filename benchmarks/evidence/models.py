@@ -7,7 +7,7 @@ import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
 from evidence import lines
-from evidence.lines import LARGEST, Line, Trainings
+from evidence.lines import CONSTANT_SOURCE, LARGEST, Line, Trainings
 from evidence.summaries import (
     PrintedTable,
     detectable_table,
@@ -58,7 +58,7 @@ class Models:
 
     def without_constant_probe(self) -> "Models":
         """Return all but the probe of the constant source, whose input is larger than in fine-tuning."""
-        probe = lines.model_name(lines.CONSTANT_SOURCE)
+        probe = lines.model_name(CONSTANT_SOURCE)
         return Models([one for one in self.results if one["job"]["model"] != probe], self.trainings)
 
     def best(self, size: int) -> dict[str, dict[str, list[Line]]]:
@@ -115,8 +115,8 @@ class Models:
 
     def constant_error(self, target: str) -> float | None:
         """Return the test error in percent of the fine-tuned constant source; None if it cannot read the target."""
-        rate = lines.chosen_rate(self.trainings, lines.CONSTANT_SOURCE, target)
-        whole = None if rate is None else self.trainings.get((lines.ALL, lines.CONSTANT_SOURCE, target, 0, rate))
+        rate = lines.chosen_rate(self.trainings, CONSTANT_SOURCE, target)
+        whole = None if rate is None else self.trainings.get((lines.ALL, CONSTANT_SOURCE, target, 0, rate))
         return lines.last_error(whole) if whole else None
 
     def tabular(self) -> set[str]:
@@ -239,7 +239,7 @@ def model_table(models: Models, further: str = "") -> PrintedTable:
         "model",
         "targets",
         "its error",
-        f"fine-tuning of {lines.CONSTANT_SOURCE}",
+        f"fine-tuning of {CONSTANT_SOURCE}",
         "difference [95 %]",
         "better [95 %]",
     ]

@@ -9,7 +9,7 @@ import pandas as pd
 
 from evidence import choice, lines
 from evidence.choice import CONSTANT, Table
-from evidence.lines import LARGEST
+from evidence.lines import CONSTANT_SOURCE, LARGEST
 from evidence.models import FINE_TUNING, Models, differences_table, model_table, range_text
 from evidence.summaries import PrintedTable, detectable_table, exact_zeros, interval_text, without_largest
 
@@ -27,14 +27,14 @@ def first_part_tables(table: Table, models: Models) -> list[PrintedTable]:
     """Return the tables of question C, first part."""
     frame = models.chosen()
     differences = (frame["any probe"] - frame[FINE_TUNING]).dropna()
-    probe = lines.model_name(lines.CONSTANT_SOURCE)
+    probe = lines.model_name(CONSTANT_SOURCE)
     return [
         model_table(models),
         model_table(models.without_constant_probe(), f", without the probe of {probe}"),
         fine_tuned_table(table, models),
         sensitivity_table(table, models),
         further_table(table, models),
-        detectable_table({f"best probe of all - fine-tuning of {lines.CONSTANT_SOURCE}": differences}),
+        detectable_table({f"best probe of all - fine-tuning of {CONSTANT_SOURCE}": differences}),
     ]
 
 
@@ -50,10 +50,10 @@ def fine_tuned_table(table: Table, models: Models) -> PrintedTable:
         differences = exact_zeros((lowest + regrets.get(name, np.zeros(len(lowest))) - baselines).dropna())
         better, decided = int((differences < 0).sum()), int((differences != 0).sum())
         rows.append([name, interval_text(differences, counted=True), f"{better} of {decided}"])
-    chosen = [_chosen_rates(sources, models) for sources in (table.sources, (lines.CONSTANT_SOURCE,))]
+    chosen = [_chosen_rates(sources, models) for sources in (table.sources, (CONSTANT_SOURCE,))]
     title = (
         f"Error of fine-tuned sources minus that of the best baseline, {LARGEST} labeled samples; "
-        f"rates of all sources: {chosen[0]}; rates of {lines.CONSTANT_SOURCE}: {chosen[1]}"
+        f"rates of all sources: {chosen[0]}; rates of {CONSTANT_SOURCE}: {chosen[1]}"
     )
     return PrintedTable(title, ["source", "minus best baseline [95 %]", "source is better"], rows)
 
@@ -67,9 +67,7 @@ def _chosen_rates(sources: tuple[str, ...], models: Models) -> str:
 
 def _has_middle_rate(differences: pd.Series, models: Models) -> list[bool]:
     targets = map(str, differences.index)
-    return [
-        lines.chosen_rate(models.trainings, lines.CONSTANT_SOURCE, target) == lines.MIDDLE_RATE for target in targets
-    ]
+    return [lines.chosen_rate(models.trainings, CONSTANT_SOURCE, target) == lines.MIDDLE_RATE for target in targets]
 
 
 def sensitivity_table(table: Table, models: Models) -> PrintedTable:
@@ -92,7 +90,7 @@ def sensitivity_table(table: Table, models: Models) -> PrintedTable:
         "one mean for each kind": each(lambda one: one.groupby(kinds).mean()),
         "one mean for each package": each(lambda one: one.groupby(packages).mean()),
         "without doubtful targets": each(lambda one: one.drop(list(DOUBTFUL), errors="ignore")),
-        f"without {lines.CONSTANT_SOURCE}": {"A": without[lines.CONSTANT_SOURCE]},
+        f"without {CONSTANT_SOURCE}": {"A": without[CONSTANT_SOURCE]},
         "mean over equal cross-validated errors": {
             "B": (equal["probe"] - equal["baseline"]).dropna(),
             "C": (equal["any probe"] - frame[FINE_TUNING]).dropna(),
