@@ -154,8 +154,6 @@ def test_a_share_that_does_not_exist_is_refused(share):
         (("--shard", "1/2", "--address", "a:1"), "--shard runs a share of the jobs on this machine, and --address"),
         (("--shard", "1/2", "--backend", "slurm"), "and --backend slurm hands all jobs to one cluster."),
         (("--shard", "1/2", "--cached"), "--shard and --cached exclude each other."),
-        (("--cached", "--budget", "1"), "--cached and --budget exclude each other."),
-        (("--target", "wine", "--budget", "1"), "--budget applies to one target, and several were named."),
         (("--target", "wine", "--pilot", "1"), "Rank the targets one by one."),
         (("--target", "wine", "--out", "x", "--format", "svg"), "--format applies to one target"),
         (("--target", "wine", "--label", "x"), "--label applies to one target, and several were named. Describe data"),
