@@ -25,6 +25,7 @@ from typing import Any
 
 import joblib
 import numpy as np
+import torch
 from evidence.lines import ALL, BASELINES, HALF, RATES, chosen_rate, model_name
 from result_log import ResultLog
 
@@ -90,12 +91,13 @@ def waiting_jobs(
 
 
 def measure(job: Job, labeled: int) -> dict[str, Any]:
-    """Do a job, and return its result without the job.
+    """Do a job on one thread, so that its numbers do not depend on other jobs, and return its result without the job.
 
     Args:
         job: The job.
         labeled: Largest number of labeled samples.
     """
+    torch.set_num_threads(1)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         try:

@@ -27,6 +27,7 @@ BESIDE = {
     "tests": "tests of the core",
     "zoo/tests": "tests of the zoo",
     "benchmarks": "benchmarks",
+    "benchmarks/tests": "tests of benchmarks",
 }
 OPTIONS = """
 import click
