@@ -3,8 +3,8 @@
     python benchmarks/measure.py --targets digits,wine --sources vit-fashion,efficientnet-lite0@64px --output FILE
 
 FILE gets one line of JSON for each measurement, with the fields of benchmarks/truth/third/choice.jsonl and models.jsonl
-(benchmarks/truth/README.md), so known_sources.py and evidence/lines.py read it. A run that was stopped goes on with
-what FILE lacks. modgap is used by its public Python API alone:
+(benchmarks/truth/README.md), so known_sources.py and evidence/lines.py read it. A run that was stopped
+measures what FILE lacks when it is started again. modgap is used by its public Python API alone:
 
     half        a source is fine-tuned for ten epochs on half as many labeled samples as `all`, at each of three rates;
                 the errors are on as many samples of the validation split
