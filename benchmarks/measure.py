@@ -3,8 +3,8 @@
     python benchmarks/measure.py --targets digits,wine --sources vit-fashion,efficientnet-lite0@64px --output FILE
 
 FILE gets one line of JSON for each measurement, with the fields of benchmarks/truth/third/choice.jsonl and models.jsonl
-(benchmarks/truth/README.md), so known_sources.py and evidence/lines.py read it. A run that was stopped
-measures what FILE lacks when it is started again. modgap is used by its public Python API alone:
+(benchmarks/truth/README.md), so known_sources.py and evidence/ read it. A run that was stopped measures what FILE lacks
+when it is started again. modgap is used by its public Python API alone:
 
     half        a source is fine-tuned for ten epochs on half as many labeled samples as `all`, at each of three rates;
                 the errors are on as many samples of the validation split
@@ -12,7 +12,8 @@ measures what FILE lacks when it is started again. modgap is used by its public 
     probe       the linear probe of a source, at its own input size, and
     baseline    each baseline that suits the target, chosen by cross-validation on 16, 64 and all labeled samples
 
-Targets have one class a sample. A source that does not read a target has a line with the reason in place of errors.
+Targets have one class a sample. A model that does not suit a target, or lacks a library, has a line with the reason in
+place of errors, and is not measured again; so install the extras of modgap that the models need first.
 """
 
 import argparse
@@ -147,7 +148,7 @@ def _trained(job: Training, labeled: int, folder: str) -> dict[str, Any]:
 def _fitted(job: Model, labeled: int, folder: str) -> dict[str, Any]:
     """Return the cross-validated and the test errors of a baseline or a probe, by the number of labeled samples."""
     truth = TestSamples.of(job.target, MOST_FITTED_TESTED)
-    kind = next(info.kind for info in modgap.list_targets() if info.name == job.target)
+    kind = "table" if job.target in _names("target", "table") else modgap.open_target(job.target).manifest.input.kind
     result: dict[str, Any] = {"kind": kind, "task": "classification", "tested": len(truth.classes)}
     by_size: dict[str, dict[str, Any]] = {
         name: {} for name in ("samples", "validated", "errors", "settings", "by_sample")

@@ -95,7 +95,10 @@ def model_name(source: str) -> str:
 
 
 def in_order_of_plan(results: Iterable[Line]) -> list[Line]:
-    """Return baselines, probes and controls in the order of the plan, which decides between equal errors."""
+    """Return baselines, probes and controls in the order of the plan, which decides between equal errors.
+
+    Other results, such as those of trainings, are left out.
+    """
     models: Sequence[str] = (*BASELINES, *map(model_name, SOURCES), *PROBED_ALONE)
     parts = ("baseline", "probe", "control")
 
@@ -103,4 +106,4 @@ def in_order_of_plan(results: Iterable[Line]) -> list[Line]:
         job = result["job"]
         return parts.index(job["part"]), models.index(job["model"]) if job["model"] in models else len(models)
 
-    return sorted(results, key=place)
+    return sorted((result for result in results if "model" in result["job"]), key=place)

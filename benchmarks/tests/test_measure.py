@@ -22,7 +22,8 @@ def jobs_that_are_not_done(measure, monkeypatch):
         if getattr(job, "source", "") == SOURCES[1] and job.target == "wine":
             return {"reason": "It is not read.", "seconds": 0.1}
         error = 10.0 + (getattr(job, "rate", None) == 0.0001)
-        return {"errors": {"1": 50.0, "3": 30.0, "10": error, "128": error}, "seconds": 0.1}
+        errors = {"1": 50.0, "3": 30.0, "10": error, "128": error}
+        return {"errors": errors, "validated": {"128": 0.1}, "seconds": 0.1}
 
     monkeypatch.setattr(measure, "measure", result)
     return jobs
@@ -79,7 +80,11 @@ def test_the_lines_are_read_as_the_recorded_ones(measure, quick, import_benchmar
     trained = {"digits": {"vit-fashion": 10.0, "efficientnet-lite0": 10.0}}
     assert known_sources.fine_tuning_errors([path]) == trained
     assert known_sources.probe_errors([path]) == trained
-    assert lines.chosen_rate(lines.read_trainings([path]), "vit-fashion", "digits") == 0.0005
+    trainings = lines.read_trainings([path])
+    assert lines.chosen_rate(trainings, "vit-fashion", "digits") == 0.0005
+    models = import_benchmark("evidence.models").Models(lines.read_lines(path).values(), trainings)
+    (probe, _), (baseline,) = (models.best(128)["digits"][part] for part in ("probe", "baseline"))
+    assert (probe["job"]["model"], baseline["job"]["model"]) == ("vit-fashion", "linear")
 
 
 @pytest.mark.slow
