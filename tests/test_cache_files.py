@@ -96,6 +96,7 @@ def test_prune_without_options_deletes_nothing(modgap):
 def test_a_ranking_with_a_cache_that_cannot_be_written_is_refused(modgap, tmp_path, monkeypatch):
     np.savez(tmp_path / "a.npz", x=np.random.default_rng(0).random((60, 1, 12, 12)), y=np.arange(60) % 3)
     (tmp_path / "file").touch()
+    monkeypatch.setenv("MODGAP_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / "file" / "cache"))
     for more in ((), ("--target", "digits")):
         done = modgap("rank", "--sources", "vit-fashion", "--target", tmp_path / "a.npz", *more, "--jobs", "1")

@@ -70,7 +70,7 @@ def test_a_job_that_kills_every_worker_of_dask_costs_only_itself(tmp_path):
         assert dict(Backend(address=address).run(jobs)) == {0: 1, 1: LOST, 2: 4, 3: 9}
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:9", "tcp://127.0.0.1:9", "127.0.0.1", "http://127.0.0.1:9", "a b:x"])
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "127.0.0.1"])
 def test_an_address_without_a_scheduler_is_named(address):
     import dask
 

@@ -72,8 +72,8 @@ def rank(
     request, backend = request or RankRequest(), backend or Backend()
 
     with each_message_once(requested.absolute().name, requested.name), backend:
-        plan = plan_ranking(requested, sources, request, backend, JobMonitor(progress))
         check_cache_is_writable()
+        plan = plan_ranking(requested, sources, request, backend, JobMonitor(progress))
         ranking = _compute_ranking(plan)
     # The plan has the target by its absolute path. The result has it as the user names it.
     summary = ranking.target and replace(ranking.target, name=requested.name)

@@ -75,10 +75,10 @@ def rank_targets(
         UsageError: If there are no sources, or if an option or a score is unknown.
         InputError: If no source has a score on any target, or the cache cannot be written.
     """
+    check_cache_is_writable()
     monitor = JobMonitor(progress)
     with backend:
         plans, unreadable = _plans(targets, sources, request, backend, monitor)
-        check_cache_is_writable()
         jobs = list_row_jobs(plans)
         results = {
             (job.target.name, job.source): result
