@@ -475,16 +475,17 @@ FIVE = ",".join(f"random:timm:test_{name}" for name in ("vit", "vit2", "resnet",
 
 def ranking_arguments(target, *options):
     return ["rank", "--target", target, "--sources", FIVE, "--input-size", "32", "--resamples", "30", "--by",
-            "knn", "--score", "leep", "--score", "nce", "--quiet", "--json", "--jobs", "2", *options]  # fmt: skip
+            "knn", "--score", "leep", "--score", "nce", "--quiet", "--json", *options]  # fmt: skip
 
 
 @pytest.fixture
 def start_ranking(uninterrupted, own_cache, tmp_path_factory):
     """Start the ranking of `uninterrupted` in a process that can be killed, with the test's cache."""
 
-    def start(*options):
+    def start(*where):
+        arguments = ranking_arguments(uninterrupted[0], *(where or ("--jobs", "2")))
         folder = tmp_path_factory.mktemp("ranking") / "output"
-        return ForkedCommand(ranking_arguments(uninterrupted[0], *options), {"MODGAP_CACHE": str(own_cache)}, folder)
+        return ForkedCommand(arguments, {"MODGAP_CACHE": str(own_cache)}, folder)
 
     return start
 
@@ -548,8 +549,11 @@ def test_killing_a_dask_worker_changes_no_result(uninterrupted, start_ranking, o
         assert len(workers) == 2
         process = start_ranking("--address", address)
         wait_for_entries(own_cache, 9, process)
+        n_before = len(modification_times(own_cache))
         workers[-1].kill()
         record = strict(process.finish())
+        n_after = len(modification_times(own_cache))
+    assert 9 <= n_before < n_after
     assert (record["sources"], record["pairs"]) == (expected["sources"], expected["pairs"])
 
 
