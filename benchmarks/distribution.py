@@ -8,10 +8,10 @@ scheduler with two workers of one thread, which the command connects to by `--ad
 SIGKILL in the middle of the time that the command took before. A line of JSON tells each way.
 """
 
-import contextlib
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
+from dask import distributed
 
 SOURCES = (
     "vit-fashion,efficientnet-lite0@64px,efficientnet-lite1@64px,efficientnet-lite2@64px,efficientnet-lite0@96px,minilm"
@@ -29,24 +29,20 @@ SAMPLES = 200
 WORKERS = 2
 
 
-@contextlib.contextmanager
-def dask_cluster() -> Iterator[str]:
-    """Start a scheduler and workers, each in a process that is started again when it is lost, and yield the address."""
-    from dask import distributed
-
-    with distributed.LocalCluster(
+def dask_cluster() -> distributed.LocalCluster:
+    """Return a scheduler and workers, each in a process that is started again when it is lost."""
+    return distributed.LocalCluster(
         n_workers=WORKERS,
         threads_per_worker=1,
         dashboard_address=None,
         memory_limit=None,
         silence_logs=logging.CRITICAL,
-    ) as cluster:
-        yield cluster.scheduler_address
+    )
 
 
-def dask_workers() -> list[psutil.Process]:
-    """Return the processes of the workers."""
-    return [one for one in psutil.Process().children() if "spawn_main" in " ".join(one.cmdline())]
+def worker_processes(cluster: distributed.LocalCluster) -> list[int]:
+    """Return the IDs of the processes of the workers."""
+    return [nanny.pid for nanny in cluster.workers.values()]
 
 
 def rank(cache: Path, out: Path, *arguments: str) -> float:
@@ -76,29 +72,29 @@ def compare(folder: Path) -> Iterator[dict[str, object]]:
     expected = contents(folder / "loky")
     n_bytes = sum(map(len, expected.values()))
     yield {"way": "loky", "seconds": round(seconds, 1), "files": len(expected), "bytes": n_bytes}
-    with dask_cluster() as address:
-        seconds = rank(caches["dask"], folder / "dask", "--address", address)
+    with dask_cluster() as cluster:
+        seconds = rank(caches["dask"], folder / "dask", "--address", cluster.scheduler_address)
     yield {"way": "dask", "seconds": round(seconds, 1), "same_bytes": contents(folder / "dask") == expected}
-    killed: dict[str, object] = {}
+    n_before = 0
+    with dask_cluster() as cluster:
+        before = worker_processes(cluster)
 
-    def kill_a_worker() -> None:
-        worker = dask_workers()[-1]
-        worker.kill()
-        killed.update(process=worker.pid, entries_before=count_entries(caches["killed"]))
+        def kill_a_worker() -> None:
+            nonlocal n_before
+            n_before = count_entries(caches["killed"])
+            os.kill(before[-1], signal.SIGKILL)
 
-    with dask_cluster() as address:
-        before = {one.pid for one in dask_workers()}
         timer = threading.Timer(seconds / 2, kill_a_worker)
         timer.start()
-        seconds = rank(caches["killed"], folder / "killed", "--address", address)
+        seconds = rank(caches["killed"], folder / "killed", "--address", cluster.scheduler_address)
         timer.join()
-        after = {one.pid for one in dask_workers()}
+        after = worker_processes(cluster)
     assert len(before) == WORKERS, before
-    assert killed["process"] in before - after, (killed, before, after)
+    assert before[-1] not in after, (before, after)
     yield {
         "way": "dask, one worker killed",
         "seconds": round(seconds, 1),
-        "entries_before": killed["entries_before"],
+        "entries_before": n_before,
         "entries": count_entries(caches["killed"]),
         "same_bytes": contents(folder / "killed") == expected,
     }
