@@ -16,7 +16,7 @@ REMOVED_OPTIONS: dict[tuple[str, str], str] = {
 """What to write in place of an option, by command and option."""
 REMOVED_COMMANDS: dict[str, str] = {
     "history": "modgap rank names the known sources of the target's kind instead. Your history folder is left as it "
-    "is; to export it, run modgap history export with version 0.1 before you update.",
+    "is; the version that made it exports it with modgap history export.",
 }
 """What to write in place of a command."""
 

@@ -20,8 +20,6 @@ from modgap.training.methods import METHODS
 from tests.commands import run_in_process, run_in_subprocess
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Rankings and trainings of tests are no history of the user's.
-os.environ["MODGAP_HISTORY"] = "none"
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores; torch's threads would wait for each other's.
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -175,8 +175,6 @@ CALLS = {
     "layers a list": (rank, {"layers": [2]}, f"`layers` is of type list. {TEXT}"),
     "pilot a fraction": (rank, {"pilot": 1.5}, f"`pilot` is 1.5, of type float. {WHOLE}"),
     "pilot negative": (rank, {"pilot": -1}, "`pilot` is -1, but it must be at least 0"),
-    "budget NaN": (rank, {"budget": np.nan}, "`budget` is nan. Expected a number"),
-    "budget a text": (rank, {"budget": "5"}, "`budget` is '5', of type str. Expected a number or None"),
     "jobs 0": (rank, {"jobs": 0}, "`jobs` is 0, but it must be at least 1"),
     "jobs a fraction": (rank, {"jobs": 1.5}, f"`jobs` is 1.5, of type float. {WHOLE}"),
     "controls a text": (rank, {"controls": "no"}, "`controls` is 'no', of type str. Expected True or False"),

@@ -412,7 +412,7 @@ def test_the_command_prints_the_errors_and_the_page_has_them(sources, tmp_path):
     # The progress of the training is no message of the ranking.
     assert "stage2" not in done.stderr
     announced = (
-        "A fine-tuning of 2 sources for ten epochs at three rates, and of the random-weights control of the best"
+        f"A fine-tuning of 2 sources ({VIT}, {CNN}) for ten epochs at three rates, and of the random-weights control of"
     )
     assert announced in " ".join(done.stderr.split())
     again = run_in_process("rank", "--target", str(path), "--sources", names, *options)

@@ -33,6 +33,7 @@ from modgap.race.steps import (
 from modgap.race.strategy import RATES, Strategy, n_judging_folds
 from modgap.race.transfer import STEPS, RaceRequest, run_race
 from modgap.race.verdict import KINDS, choose_model, control_kind, finalists_of, kind_of
+from modgap.ranking.known_sources import known_sources
 from modgap.sources import control_name
 from modgap.storage.json_records import plain_values
 from modgap.targets import CustomData, TargetRequest, open_target
@@ -414,7 +415,7 @@ def test_choices_among_many_models_do_not_reach_the_test_error(sources, tmp_path
         steps = (Step("baseline", "linear", folds=5), Step("linear-probe", VIT, folds=5))
         folder = tmp_path / f"best{run}"
         folder.mkdir()
-        request = RaceRequest(series(path), steps=steps, history=False)
+        request = RaceRequest(series(path), steps=steps)
         result = TransferResult(run_race(request, folder, Backend(1)), folder)
         low, high = result.run.record["result"]["interval"]
         covered += low <= 50 <= high
@@ -447,7 +448,7 @@ def small_target(hub, tmp_path_factory):
 
 
 def request_of(path, **changes):
-    return RaceRequest(series(path), **{"steps": ALL_STEPS, "history": False, "sources": (VIT,), **changes})
+    return RaceRequest(series(path), **{"steps": ALL_STEPS, "sources": (VIT,), **changes})
 
 
 @pytest.fixture(name="done", scope="module")
@@ -561,7 +562,7 @@ def test_groups_are_no_reason_for_a_blank_difference(tmp_path):
     y = np.arange(160) % 2
     x = rng.standard_normal((160, 1, 8)) + y[:, None, None]
     np.savez(tmp_path / "data.npz", x=x.astype(np.float32), y=y, groups=groups)
-    request = RaceRequest(series(tmp_path / "data.npz"), steps=(LINEAR,), history=False)
+    request = RaceRequest(series(tmp_path / "data.npz"), steps=(LINEAR,))
     result = TransferResult(run_race(request, tmp_path / "best", Backend(1)), tmp_path / "best")
     constant = result.answer.tables[0].rows[-1]
     assert all(constant[3:6])
@@ -572,7 +573,7 @@ def test_values_whose_lowest_constant_is_another_are_never_better_than_chance(tm
     rng = np.random.default_rng(0)
     x = rng.standard_normal((160, 1, 8)).astype(np.float32)
     np.savez(tmp_path / "data.npz", x=x, y=1 + x + 0.1 * rng.standard_normal(x.shape).astype(np.float32))
-    request = RaceRequest(series(tmp_path / "data.npz"), steps=(LINEAR,), history=False)
+    request = RaceRequest(series(tmp_path / "data.npz"), steps=(LINEAR,))
     result = TransferResult(run_race(request, tmp_path / "best", Backend(1)), tmp_path / "best")
     assert result.run.record["result"]["metric"] == "nRMSE"
     verdict = result.answer.verdicts[0]
@@ -585,7 +586,7 @@ def test_what_is_said_of_the_data_is_said_once(sources, tmp_path, monkeypatch, c
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.csv").write_text("age,dose,label\n" + "".join(f"{n % 7},{n % 5},{n % 2}\n" for n in range(60)))
     caplog.set_level("INFO", logger="modgap")
-    request = RaceRequest(TargetRequest("rows.csv"), steps=(LINEAR, replace(TRAINED, folds=1)), history=False)
+    request = RaceRequest(TargetRequest("rows.csv"), steps=(LINEAR, replace(TRAINED, folds=1)))
     race = run_race(request, tmp_path / "best", Backend(1))
     TransferResult(race, tmp_path / "best").write(tmp_path / "best")
     # Epochs of the steps and of the final fits do not name the model.
@@ -608,7 +609,7 @@ def test_a_resumed_race_keeps_what_was_measured(tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO", logger="modgap")
     rows = "".join(f"{n // 6},{n % 7},{n % 5},{n % 2}\n" for n in range(60))
     (tmp_path / "rows.csv").write_text(f"patient,age,dose,label\n{rows}")
-    request = RaceRequest(TargetRequest("rows.csv"), 0, history=False)
+    request = RaceRequest(TargetRequest("rows.csv"), 0)
     first = run_race(request, tmp_path / "best", Backend(1))
     caplog.clear()
     absolute = replace(request, target=request.target.absolute())
@@ -717,8 +718,6 @@ def test_a_lost_worker_is_a_model_that_failed(path, tmp_path, monkeypatch):
     race = run_race(request_of(path, steps=(LINEAR, PROBE)), folder, Backend(1))
     assert [one.reason for one in race.outcomes] == ["", "Its worker was lost."]
     assert race.tested[0].name == "baseline"
-    with pytest.raises(UsageError, match="computes its steps"):
-        run_race(request_of(path), tmp_path / "other", Backend("cached"))
 
 
 def test_steps_are_repeated_from_the_record(done, path, tmp_path):
@@ -902,8 +901,19 @@ def test_several_values_of_a_sample_are_no_field(tmp_path):
     model = modgap.TransferRegressor(minutes=0).fit(x, x @ rng.standard_normal((3, 3)))
     assert model.predict(x).shape == (60, 3)
     data = read_labeled(TargetRequest(*stored_target(tmp_path, x)), None, 0).data
-    assert strategy_of(TargetRequest(*stored_target(tmp_path, x)), ["a"], Labeled(data, data.train, data.train), 0,
-                       seconds=1, workers=1, history=False).probes  # fmt: skip
+    assert strategy_of(TargetRequest(*stored_target(tmp_path, x)), ["a"], Labeled(data, data.train, data.train),
+                       seconds=1, workers=1).probes  # fmt: skip
+
+
+def test_sources_are_tried_in_the_order_that_is_known_for_the_kind(tmp_path):
+    request = TargetRequest(*stored_target(tmp_path, np.random.default_rng(0).standard_normal((60, 3))))
+    data = read_labeled(request, None, 0).data
+    known = known_sources("table", method="probes")
+    names = ["vit-fashion@64px", *known.names[::-1], "unknown"]
+    found = strategy_of(request, names, Labeled(data, data.train, data.train), seconds=1, workers=1).sources
+    places = [known.names.index(name.partition("@")[0]) for name in found[:-1]]
+    assert places == sorted(places)
+    assert found[-1] == "unknown"
 
 
 def stored_target(folder, x):

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from modgap.errors import InputError
 from tests.campaign import (
-    history_files,
     model_files,
     packaged_files,
     reader_files,
@@ -156,7 +155,6 @@ PARSERS = [
     Parser("weights safetensors", seed_files.weights("safetensors"), seed_files.read_weights, quick=4),
     Parser("weights pth", seed_files.weights("pth"), seed_files.read_weights, quick=4),
     *(Parser(name, make, read, quick=3) for name, make, read in (*model_files.PARSED, *run_files.PARSED)),
-    *(Parser(name, make, read, quick=8) for name, make, read in history_files.PARSED),
     Parser("cache entry", seed_files.cache_entry, seed_files.read_cache_entry),
     Parser("cache entry of many arrays", seed_files.large_cache_entry, seed_files.read_large_cache_entry, header=4096),
     Parser("converted copy", reader_files.converted_copy("array"), reader_files.read_converted_copy, header=4096),
