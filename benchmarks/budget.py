@@ -96,7 +96,7 @@ def main() -> None:
     request = RankRequest(samples=replace(RankRequest().samples, limit=options.limit))
     sources = parse_source_names([options.sources])
     shares = [float(part) for part in options.shares.split(",")]
-    backend = Backend(options.workers)
+    backend = Backend("loky", options.workers)
     figures = []
     heads = f"{'target':18}{'budget':>8}{'spent':>8}{'same first':>12}{'regret':>8}{'tau':>8}"
     print(f"{heads}  rounds (samples x sources)")

@@ -225,7 +225,7 @@ def run(sources: Sequence[str], targets: Sequence[str], folder: Path, jobs: int 
     """Build the history of sources as if they were not in the one that ships, and compare their errors with it."""
     shipped, names = shipped_history(), {split_input_size(source)[0] for source in sources}
     history = History(tuple(line for line in shipped.lines if line.source not in names))
-    plan = plan_build(sources, targets, history, Backend(jobs))
+    plan = plan_build(sources, targets, history, Backend("loky", jobs))
     print(
         f"{len(plan.results)} trainings from the cache, about {format_duration(3600 * plan.hours())} left", flush=True
     )

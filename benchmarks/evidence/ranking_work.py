@@ -47,7 +47,7 @@ def _scores(job: Job) -> dict:
         scores=tuple(names), by=names[0], resamples=0, samples=samples, controls=False, baselines="none"
     )
     sources = [job.source, f"random:{job.source}"]
-    ranking = rank(job.target, sources, request, Backend(1))
+    ranking = rank(job.target, sources, request, Backend("serial", 1))
     values: dict[str, dict[str, float | None]] = {}
     for name in names:
         table = ranking.tables[name]
