@@ -101,7 +101,7 @@ def planned_jobs(targets: Sequence[str], seconds: Mapping[str, float], hours: fl
 
 def measured_seconds(source: str) -> float:
     """Return the seconds of a ranking of a source alone, in an empty cache; 0 if it reads none of `MEASURED`."""
-    alone = {"baselines": "none", "backend": "serial"}
+    alone = {"baselines": "none", "jobs": 1}
     for target in MEASURED:
         with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, MODGAP_CACHE=folder):
             # Fits the head of a source that has none, once for all targets.

@@ -39,7 +39,7 @@ COMPILING = (
 )  # fmt: skip
 """Files of tests that compile most kernels."""
 LONG = (
-    "accelerators", "baselines", "processes", "algorithms", "shared_cache", "standardized_series", "probe_export",
+    "accelerators", "baselines", "processes", "algorithms", "cache_files", "standardized_series", "probe_export",
     "hub", "native_models", "resume", "training", "hf_sources", "maps", "distortion", "train_command", "ranking",
     "notebooks", "all_targets",
 )  # fmt: skip

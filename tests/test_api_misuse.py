@@ -427,7 +427,7 @@ def test_logits_of_every_container_are_used(logits):
 
 
 def test_one_source_devices_of_torch_and_paths_are_taken_as_their_names(tmp_path):
-    options = {"limit": np.int64(60), "resamples": 0, "baselines": "none", "controls": False, "backend": "serial"}
+    options = {"limit": np.int64(60), "resamples": 0, "baselines": "none", "controls": False, "jobs": 1}
     ranking = modgap.rank("digits", "vit-fashion", device=torch.device("cpu"), dtype=torch.float32, **options)
     assert ranking.to_frame()["source"].tolist() == ["vit-fashion"]
     assert modgap.open_source(Path("vit-fashion")).name == "vit-fashion"

@@ -149,7 +149,7 @@ def test_the_answer_names_the_constant_answer_and_what_is_missing():
 @pytest.mark.usefixtures("own_cache")
 def test_a_ranking_of_a_shipped_target_names_the_first_known_source_that_could_be_run():
     request = RankRequest(by="size", scores=("size",), resamples=0, baselines="none", controls=False)
-    ranking = rank("digits", ["vit-fashion", "efficientnet-lite0@64px"], request, Backend("serial"))
+    ranking = rank("digits", ["vit-fashion", "efficientnet-lite0@64px"], request, Backend(1))
     names = known_sources("image", "digits").names
     expected = min(("vit-fashion", "efficientnet-lite0"), key=names.index)
     assert ranking.constant.startswith(expected)
