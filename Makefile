@@ -66,7 +66,8 @@ bench-check: $(VENV)/.bench data  ## Measure ten figures as ratios, and fail if 
 	$(BIN)/python -m pytest -q benchmarks/speed/test_speed.py --benchmark-json=speed.json
 	$(BIN)/python -m benchmarks.speed.check speed.json
 
-release-check: $(VENV)/.release  ## Build the distributions, and try them with each Python that is present.
+release-check: $(VENV)/.release data  ## Test the benchmarks, build the distributions, and try them with each Python that is present.
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal benchmarks/tests
 	$(BIN)/python tools/release_check.py
 
 constraints: setup  ## Write the installed versions to constraints.txt, after the tests have passed.

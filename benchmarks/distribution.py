@@ -1,168 +1,113 @@
-"""Distribution of many jobs over workers of one machine: overhead a job, and what kills of workers change.
+"""The same ranking by processes of this machine, by workers of Dask, and by workers of Dask of which one is killed.
 
-    python benchmarks/distribution.py                         100,000 simulated jobs by loky and by Dask
-    python benchmarks/distribution.py --jobs 10000 --kill     one worker is killed on the way
-    python benchmarks/distribution.py --table FOLDER          6 sources on 4 targets: loky, Dask, four shares
-    python benchmarks/distribution.py --pairs FOLDER          the same by loky and by Dask, three times in turn
+    python benchmarks/distribution.py NEW-FOLDER
 
-The pass of a simulated job waits for a stated time, so only the distribution is measured. Each run of a job is noted in
-a file of its worker, so that a job that ran twice, or never, is found. `--table` runs `modgap rank`: by loky; by Dask,
-where a worker is killed; and in four shares, of which one is killed and run again. It compares the bytes of all files.
+Each way ranks 6 sources on 4 targets by `modgap rank`, with two processes and a cache of its own that is empty at the
+beginning. The bytes of all files of results are compared with those of the first way. The cluster of Dask is a
+scheduler with two workers of one thread, which the command connects to by `--address`. One of them is killed with
+SIGKILL in the middle of the time that the command took before. A line of JSON tells each way.
 """
 
-import argparse
 import json
+import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
+import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
+from dask import distributed
 
-from modgap.jobs import Backend
-
-SOURCES = "vit-fashion,efficientnet-lite0@64px,efficientnet-lite1@64px,efficientnet-lite2@64px,crepe-tiny,silero-vad"
+SOURCES = (
+    "vit-fashion,efficientnet-lite0@64px,efficientnet-lite1@64px,efficientnet-lite2@64px,efficientnet-lite0@96px,minilm"
+)
 TARGETS = ("digits", "wine", "basic-motions", "japanese-vowels")
-KILLED_AFTER = 0.3
-"""Share of the time of an uninterrupted command after which a process is killed."""
+SAMPLES = 200
+WORKERS = 2
 
 
-class Wait:
-    """A simulated job that notes that it ran."""
-
-    def __init__(self, number: int, seconds: float, folder: Path) -> None:
-        """Keep the number of the job."""
-        self.number, self.seconds, self.folder = number, seconds, folder
-
-    def __call__(self) -> int:
-        """Wait, and return the number."""
-        time.sleep(self.seconds)
-        with (self.folder / str(os.getpid())).open("a") as stream:
-            stream.write(f"{self.number}\n")
-        return self.number
+def dask_cluster() -> distributed.LocalCluster:
+    """Return a scheduler and workers, each in a process that is started again when it is lost."""
+    return distributed.LocalCluster(
+        n_workers=WORKERS,
+        threads_per_worker=1,
+        dashboard_address=None,
+        memory_limit=None,
+        silence_logs=logging.CRITICAL,
+    )
 
 
-def kill_a_worker(process: int) -> None:
-    """Kill the youngest child of a process that is a worker of loky or of Dask."""
-    signs = ("popen_loky", "spawn_main", "forkserver")
-    children = psutil.Process(process).children(recursive=True)
-    workers = [one for one in children if any(sign in " ".join(one.cmdline()) for sign in signs)]
-    workers[-1].send_signal(signal.SIGKILL)
+def worker_processes(cluster: distributed.LocalCluster) -> list[int]:
+    """Return the IDs of the processes of the workers."""
+    return [nanny.pid for nanny in cluster.workers.values()]
 
 
-def simulate(name: str, n_jobs: int, workers: int, seconds: float, *, kill: bool) -> dict[str, object]:
-    """Return the figures of one backend."""
-    with tempfile.TemporaryDirectory() as folder, Backend(name, workers) as backend:
-        list(backend.run([Wait(-1 - number, 0.01, Path(folder)) for number in range(2 * workers)]))
-        jobs = [Wait(number, seconds, Path(folder)) for number in range(n_jobs)]
-        began = time.perf_counter()
-        results: Counter[int] = Counter()
-        for number, (_, result) in enumerate(backend.run(jobs)):
-            results[result] += 1
-            if kill and number == n_jobs // 3:
-                kill_a_worker(os.getpid())
-        wall = time.perf_counter() - began
-        runs = Counter(int(line) for path in Path(folder).iterdir() for line in path.read_text().split())
-    return {
-        "backend": name,
-        "workers": workers,
-        "killed": int(kill),
-        "jobs": n_jobs,
-        "wall_seconds": round(wall, 1),
-        "overhead_ms_per_job": round(1e3 * (wall / n_jobs - seconds / workers), 3),
-        "lost": n_jobs - len(results),
-        "given_twice": sum(number > 1 for number in results.values()),
-        "run_twice": sum(number > 1 for job, number in runs.items() if job >= 0),
-    }
-
-
-def command(folder: Path, name: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
-    """Return a ranking with a cache of its own, and its environment."""
+def rank(cache: Path, out: Path, *arguments: str) -> float:
+    """Rank all sources on all targets from an empty cache, and return the seconds."""
     targets = [argument for target in TARGETS for argument in ("--target", target)]
-    line = [sys.executable, "-m", "modgap", "rank", *targets, "--sources", SOURCES, "--limit", "200", "--quiet"]
-    return [*line, "--json", *arguments], {**os.environ, "MODGAP_CACHE": str(folder / f"cache {name}")}
-
-
-def finish(folder: Path, name: str, *arguments: str, kill: str = "", after: float = 0.0) -> float:
-    """Run a command, and return its seconds; `kill` is `worker` or `command`."""
-    line, environment = command(folder, name, *arguments)
+    line = [sys.executable, "-m", "modgap", "rank", *targets, "--sources", SOURCES, "--limit", str(SAMPLES), "--quiet"]
     began = time.perf_counter()
-    process = subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
-    if kill:
-        time.sleep(after)
-        if kill == "command":
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            kill_a_worker(process.pid)
-    code = process.wait()
-    assert code == (-signal.SIGKILL if kill == "command" else 0), code
+    environment = {**os.environ, "MODGAP_CACHE": str(cache)}
+    subprocess.run([*line, "--out", str(out), *arguments], env=environment, stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - began
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return the bytes of all result files."""
+    """Return the bytes of all files of results."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def count_entries(cache: Path) -> int:
+    """Return how many results are in a cache."""
+    return sum(1 for _ in cache.glob("*/??/*.safetensors"))
 
 
 def compare(folder: Path) -> Iterator[dict[str, object]]:
     """Yield the seconds of each way, and whether its files have the bytes of the first."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    by_loky = finish(folder, "loky", "--out", str(folder / "loky"))
+    caches = {way: folder / f"cache-{way}" for way in ("loky", "dask", "killed")}
+    seconds = rank(caches["loky"], folder / "loky", "--jobs", str(WORKERS))
     expected = contents(folder / "loky")
-    yield {"way": "loky", "seconds": round(by_loky, 1), "files": len(expected)}
-    after = KILLED_AFTER * by_loky
-    seconds = finish(folder, "dask", "--backend", "dask", "--out", str(folder / "dask"), kill="worker", after=after)
+    n_bytes = sum(map(len, expected.values()))
+    yield {"way": "loky", "seconds": round(seconds, 1), "files": len(expected), "bytes": n_bytes}
+    with dask_cluster() as cluster:
+        seconds = rank(caches["dask"], folder / "dask", "--address", cluster.scheduler_address)
+    yield {"way": "dask", "seconds": round(seconds, 1), "same_bytes": contents(folder / "dask") == expected}
+    n_before = 0
+    with dask_cluster() as cluster:
+        before = worker_processes(cluster)
+
+        def kill_a_worker() -> None:
+            nonlocal n_before
+            n_before = count_entries(caches["killed"])
+            os.kill(before[-1], signal.SIGKILL)
+
+        timer = threading.Timer(seconds / 2, kill_a_worker)
+        timer.start()
+        seconds = rank(caches["killed"], folder / "killed", "--address", cluster.scheduler_address)
+        timer.join()
+        after = worker_processes(cluster)
+    assert len(before) == WORKERS, before
+    assert before[-1] not in after, (before, after)
     yield {
         "way": "dask, one worker killed",
         "seconds": round(seconds, 1),
-        "equal": contents(folder / "dask") == expected,
+        "entries_before": n_before,
+        "entries": count_entries(caches["killed"]),
+        "same_bytes": contents(folder / "killed") == expected,
     }
-    shares = [finish(folder, "shares", "--shard", f"{number}/4") for number in (1, 2, 3)]
-    finish(folder, "shares", "--shard", "4/4", kill="command", after=KILLED_AFTER * shares[0])
-    again = finish(folder, "shares", "--shard", "4/4")
-    gathered = finish(folder, "shares", "--out", str(folder / "shares"))
-    yield {
-        "way": "four shares, one killed and run again",
-        "seconds": [round(one, 1) for one in (*shares, again)],
-        "gathering_seconds": round(gathered, 1),
-        "equal": contents(folder / "shares") == expected,
-    }
-
-
-def time_pairs(folder: Path) -> Iterator[dict[str, object]]:
-    """Yield the seconds of loky and of Dask, each from an empty cache, three times in turn."""
-    for number in range(3):
-        seconds = {}
-        for name in ("loky", "dask"):
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            seconds[name] = round(finish(folder, name, "--backend", name), 1)
-        yield {"round": number + 1, **seconds, "ratio": round(seconds["dask"] / seconds["loky"], 2)}
 
 
 def main() -> None:
-    """Run the measurement of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=100_000)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--sleep", type=float, default=0.001, help="Seconds of a simulated pass.")
-    parser.add_argument("--kill", action="store_true", help="Kill a worker after a third of the jobs.")
-    parser.add_argument("--table", type=Path, metavar="FOLDER")
-    parser.add_argument("--pairs", type=Path, metavar="FOLDER")
-    options = parser.parse_args()
-    if options.table or options.pairs:
-        for figures in compare(options.table) if options.table else time_pairs(options.pairs):
-            print(json.dumps(figures), flush=True)
-        return
-    for name in ("loky", "dask"):
-        print(json.dumps(simulate(name, options.jobs, options.workers, options.sleep, kill=options.kill)), flush=True)
+    """Run the comparison in a new folder."""
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    folder = Path(sys.argv[1]).resolve()
+    folder.mkdir(parents=True)
+    for figures in compare(folder):
+        print(json.dumps(figures), flush=True)
 
 
 if __name__ == "__main__":

@@ -141,7 +141,7 @@ def _pass(sizes: dict[str, int]) -> Run:
         target = folder / f"target{number}.npz"
         np.savez(target, x=rng.random((n_samples, 1, 28, 28), np.float32), y=labels)
         jobs.append(ExtractJob("random:efficientnet-lite0", TargetRequest(str(target)), request))
-    backend = Backend("loky", sizes["workers"])
+    backend = Backend(sizes["workers"])
 
     def run() -> object:
         os.environ["MODGAP_CACHE"] = tempfile.mkdtemp(dir=folder)

@@ -174,8 +174,8 @@ def constant_answer(errors: Errors, target: str, without: Iterable[str]) -> list
     return [next(name for name in mean_differences(errors, unread) if name in errors[target])]
 
 
-def report() -> None:
-    """Print what choosing by the lists costs on the targets that judged, beside one name for all and pilots."""
+def judged_regrets() -> tuple[list[str], dict[str, np.ndarray]]:
+    """Return the targets that judged, and what each way to choose costs on them, in points by way, (n,)."""
     errors = fine_tuning_errors()
     halves = fine_tuning_errors(part=HALF)
     of_judging = {line["job"]["target"] for line in lines([JUDGED])}
@@ -199,7 +199,13 @@ def report() -> None:
         "pilots of all sources at three rates": by_pilots,
         "random": lambda target: list(errors[target]),
     }
-    found = {name: regrets(errors, judging, choose) for name, choose in ways.items()}
+    return judging, {name: regrets(errors, judging, choose) for name, choose in ways.items()}
+
+
+def report() -> None:
+    """Print what choosing by the lists costs on the targets that judged, beside one name for all and pilots."""
+    errors = fine_tuning_errors()
+    judging, found = judged_regrets()
     print("targets:", ", ".join(f"{kind} {len(set(names) & set(errors))}" for kind, names in KINDS.items()))
     print(f"\nMean regret in points on {len(judging)} judging targets")
     for name, values in found.items():

@@ -1,4 +1,4 @@
-"""Draw docs/probes.png, the paper's Fig. 3, from the recorded runs of the study.
+"""Draw docs/probes.png, the paper's Fig. 3, from recorded runs of eight methods.
 
     python benchmarks/probe_figure.py    a few seconds; no model is run
 
@@ -36,7 +36,7 @@ def encoder_result(job: dict[str, Any], epoch: int, error: float) -> EncoderResu
 
 
 def encoders(part: str, surrogate: str) -> Iterator[EncoderResult]:
-    """Yield the encoders of a part of the study, the source before training first."""
+    """Yield the encoders of a part of the runs, the source before training first."""
     records = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
     records = [record for record in records if record["job"]["part"] == part]
     records.sort(key=lambda record: record["job"]["method"] != UNTOUCHED)
@@ -50,9 +50,9 @@ def encoders(part: str, surrogate: str) -> Iterator[EncoderResult]:
 
 
 def main() -> None:
-    """Draw the figure of one part of the study."""
+    """Draw the figure of one part of the runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", default="2d", help="part of the study (default 2d)")
+    parser.add_argument("--part", default="2d", help="part of the runs (default 2d)")
     parser.add_argument("--surrogate", default="fashion-mnist", help="surrogate of the probe (default fashion-mnist)")
     parser.add_argument("--out", default="probes", help="path of the figure without suffix (default probes)")
     options = parser.parse_args()

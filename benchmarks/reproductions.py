@@ -2,27 +2,17 @@
 
     python benchmarks/reproductions.py [--quick] [NAME ...]    about ten minutes on one core
 
-Each reproduction prints a line or a few. docs/statistics.md has them beside the figures of the earlier statistics.
+Each reproduction prints a line or a few. docs/benchmarks.md names one of them.
 """
 
 import argparse
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from distortion_validity import SimilarityCell, simulate_similarity
-from result_log import ResultLog
-from study.intervals import (
-    FEWEST_TARGETS,
-    Interval,
-    interval_over_seeds,
-    interval_over_targets,
-    pooled_interval,
-)
-from study.jobs import jobs, smoothed_error
-from study.tables import grouped_by_target, log_ratios
+from evidence.summaries import mean_interval
 
 from modgap.discrepancy import estimate
 from modgap.discrepancy.estimate import held_out_samples
@@ -104,38 +94,18 @@ def class_weights_of_permuted_labels(n_sets: int) -> None:
 
 def seeds_of_one_target(n_sets: int) -> None:
     """E3: seeds of one target are correlated, so an interval over all pairs is no statement about further targets."""
-    log = ResultLog(Path(__file__).parent / "results" / "transfer.jsonl")
-    results = [(job, result) for job in jobs("2d", log) if (result := log.get(job))]
-    by_target = list(grouped_by_target(log_ratios(results, "mona", "scratch", smoothed_error)).values())
-    ratio = np.exp(np.mean([np.mean(values) for values in by_target]))
-    pooled = np.exp(pooled_interval(by_target))
-    seeds = np.exp(interval_over_seeds(by_target) or (np.nan, np.nan))
-    further = interval_over_targets(by_target)
-    print(
-        f"  error of MoNA over that of training from scratch: {ratio:.2f}; interval over all pairs {pooled[0]:.2f}-"
-        f"{pooled[1]:.2f}, for these {len(by_target)} targets {seeds[0]:.2f}-{seeds[1]:.2f}, for further targets "
-        f"{further or 'none'}"
-    )
-    for n_targets in (4, 6, 12):
-        covered: dict[str, list[bool]] = {"pooled": [], "seeds": [], "targets": []}
+    for n_targets in (6, 12):
+        n_covered = {"pairs of target and seed": 0, "targets": 0}
         for number in range(5 * n_sets):
             rng = np.random.default_rng([number, n_targets])
-            # The correlation of two seeds of a target is .58, as in the study; the mean of all targets is 0.
-            effects = np.sqrt(0.58) * rng.standard_normal(n_targets)
-            drawn = list(effects[:, None] + np.sqrt(0.42) * rng.standard_normal((n_targets, 5)))
-            covered["pooled"].append(_contains(pooled_interval(drawn), 0.0))
-            covered["seeds"].append(_contains(interval_over_seeds(drawn), float(effects.mean())))
-            covered["targets"].append(_contains(interval_over_targets(drawn), 0.0))
-        shares = {name: float(np.mean(values)) for name, values in covered.items()}
-        over_targets = f"{shares['targets']:.3f}" if n_targets >= FEWEST_TARGETS else "none"
-        print(
-            f"  {n_targets} targets of 5 seeds, {5 * n_sets} data sets, coverage of further targets: over all pairs "
-            f"{shares['pooled']:.3f}, over targets {over_targets}; of these targets: over seeds {shares['seeds']:.3f}"
-        )
-
-
-def _contains(interval: Interval | None, truth: float) -> bool:
-    return interval is not None and interval[0] <= truth <= interval[1]
+            # The correlation of two seeds of a target is .58; the mean of all targets is 0.
+            effects = np.sqrt(0.58) * rng.standard_normal((n_targets, 1))
+            drawn = effects + np.sqrt(0.42) * rng.standard_normal((n_targets, 5))
+            for name, values in zip(n_covered, (drawn.ravel(), drawn.mean(axis=1)), strict=True):
+                interval = mean_interval(values)
+                n_covered[name] += interval.low <= 0 <= interval.high
+        shares = ", ".join(f"over {name} {count / (5 * n_sets):.3f}" for name, count in n_covered.items())
+        print(f"  {n_targets} targets of 5 seeds, {5 * n_sets} data sets, coverage of further targets {shares}")
 
 
 def coverage_with_few_groups(n_sets: int) -> None:

@@ -23,8 +23,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
-from evidence.page import replace_section
-from evidence.two_way import target_interval
+from evidence.summaries import mean_interval
 from result_log import ResultLog
 
 import modgap
@@ -102,7 +101,7 @@ def planned_jobs(targets: Sequence[str], seconds: Mapping[str, float], hours: fl
 
 def measured_seconds(source: str) -> float:
     """Return the seconds of a ranking of a source alone, in an empty cache; 0 if it reads none of `MEASURED`."""
-    alone = {"baselines": "none", "backend": "serial"}
+    alone = {"baselines": "none", "jobs": 1}
     for target in MEASURED:
         with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, MODGAP_CACHE=folder):
             # Fits the head of a source that has none, once for all targets.
@@ -217,8 +216,8 @@ def tables(results: Sequence[dict[str, Any]]) -> Iterator[tuple[str, list[str], 
     for name, values in pretraining_differences(scores).groupby(level="source"):
         if len(values) < 2:
             continue
-        mean = target_interval(values.to_numpy())
-        rows.append((mean.mean, [str(name), str(len(values)), f"{mean.mean:.1f} [{mean.low:.1f}, {mean.high:.1f}]"]))
+        interval = mean_interval(values.to_numpy())
+        rows.append((interval.mean, [str(name), str(len(values)), str(interval)]))
     yield title, ["source", "targets", "difference [95 %]"], [row for _, row in sorted(rows)]
 
 
@@ -259,7 +258,10 @@ def write_page(log: ResultLog) -> None:
     for title, heads, rows in tables(log.results()):
         lines += [f"{title}:", "", f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
         lines += [*(f"| {' | '.join(row)} |" for row in rows), ""]
-    replace_section(PAGE, SECTION, lines[:-1])
+    before, begin, rest = PAGE.read_text(encoding="utf-8").partition(SECTION[0])
+    _, end, after = rest.partition(SECTION[1])
+    text = "\n".join(lines[:-1])
+    PAGE.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
     scores_frame(log.results()).round(4).to_csv(CSV, index=False)
 
 

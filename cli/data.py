@@ -62,7 +62,7 @@ def fetch(
     """Fetch the files of a target, verify them, and unpack the archives.
 
     Files that exist are verified, not fetched again. If the command is interrupted, the partial download is kept. Run
-    the same command to resume it. A client that a plug-in brings downloads the file of a package, without installing it.
+    the same command to resume it. A client of a plug-in downloads the file of a package, without installing it.
     """
     from modgap.targets import manifest_origin
     from modgap.targets.download.clients import client_origin

@@ -152,7 +152,7 @@ custom_data_options = option_group(
     "Custom data",
     option(
         "--kind",
-        type=click.Choice(["image", "series", "table", "text", "sound"]),
+        type=click.Choice(["image", "series", "table", "text", "string", "sound"]),
         help="Kind of samples in an array file or table, or of the files that a table lists, if it is not clear.",
     ),
     option(

@@ -1,8 +1,6 @@
 """The command `modgap rank`."""
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +8,6 @@ import click
 import cloup
 
 from modgap.cli.completion import (
-    complete_folders,
     complete_scores,
     complete_source_list,
     complete_targets,
@@ -43,22 +40,17 @@ from modgap.cli.output import (
     print_answer,
     print_line,
     print_result,
-    print_table,
     print_text,
     print_written,
     progress_bars,
 )
-from modgap.errors import CUSTOM_DATA_FORMATS, InputError, Progress, UsageError, count, format_duration
-from modgap.storage.paths import expand_user
+from modgap.errors import CUSTOM_DATA_FORMATS, UsageError, count
 
 if TYPE_CHECKING:
     from modgap.jobs import Backend
-    from modgap.ranking.stages import ProgressFile, RankingProgress, StageState
     from modgap.ranking.types import RankRequest
 
 MINIMUMS = {"resamples": 0, "limit": 0, "jobs": 1, "pseudo_classes": 2, "splits": 1, "per_class": 1}
-LISTS = ("job_extra_directives", "job_directives_skip", "job_script_prologue", "worker_extra_args")
-"""Options of dask-jobqueue that are lists."""
 MANIFESTS = "Describe data of your own in manifests, and pass their paths to --target."
 ONE_BY_ONE = "Rank the targets one by one."
 OF_ONE_TARGET = {
@@ -76,65 +68,6 @@ def _parse_pilot(_context: click.Context, _parameter: click.Parameter, value: st
         return int(value)
     except ValueError:
         raise UsageError(f"--pilot is {value!r}. Expected a number of sources, or nothing for all of them.") from None
-
-
-STATUS_HEADS = ["stage", "jobs", "computed", "from cache", "failed", "running", "left", "ends"]
-
-
-def _show_status(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
-    """Print how far the ranking of a folder is, and end the command."""
-    if value is None or context.resilient_parsing:
-        return
-    from modgap.ranking.stages import read_progress
-
-    folder = expand_user(value)
-    running = read_progress(folder)
-    if running is None:
-        _print_finished(folder)
-        context.exit()
-    now = time.time() if running.is_alive else running.written
-    state = "has run for" if running.is_alive else "was interrupted after"
-    who = f"process {running.process} on {running.host}"
-    print_line(f"The ranking in {folder} {state} {format_duration(now - running.began)} ({who}).")
-    if not running.is_alive:
-        print_line("Run the same command again: what is finished comes from the cache.")
-    print_table(STATUS_HEADS, [_status_row(stage, running, now) for stage in running.stages])
-    context.exit()
-
-
-def _print_finished(folder: Path) -> None:
-    from modgap.ranking.matrix.formats import RECORD as MATRIX
-    from modgap.ranking.report import RECORD
-    from modgap.storage.json_records import read_json
-
-    record = read_json(folder / RECORD)
-    matrix = {} if record else read_json(folder / MATRIX)
-    if record.get("jobs"):
-        print_line(f"The ranking in {folder} is finished.")
-        rows = []
-        for stage, counts in record["jobs"].items():
-            computed, cached, failed = (int(counts.get(name, 0)) for name in ("computed", "cached", "failed"))
-            numbers = (computed + cached + failed, computed, cached, failed)
-            rows.append([stage, *(f"{number:,}" for number in numbers)])
-        print_table(STATUS_HEADS[:5], rows)
-    elif matrix.get("targets"):
-        failures = f"{count(int(matrix.get('failed_jobs', 0)), 'job')} failed"
-        print_line(f"The ranking in {folder} is finished, for {count(len(matrix['targets']), 'target')}. {failures}.")
-    else:
-        raise InputError(f"There is no ranking in {folder}. Pass the folder of --out.")
-
-
-def _status_row(stage: "StageState", running: "RankingProgress", now: float) -> list[str]:
-    counts = [f"{number:,}" for number in (stage.jobs, stage.computed, stage.cached, stage.failed)]
-    at_work = running.running(stage)
-    left = stage.seconds_left(now)
-    if not running.is_alive or left is None:
-        expected = ["-", "-"]
-    elif not left:
-        expected = ["-", "ended"]
-    else:
-        expected = [format_duration(left), time.strftime("%H:%M", time.localtime(now + left))]
-    return [stage.stage, *counts, "-" if at_work is None else f"{at_work:,}", *expected]
 
 
 @cloup.command(
@@ -263,54 +196,17 @@ def _status_row(stage: "StageState", running: "RankingProgress", now: float) -> 
     batch_size_option,
     loader_workers_option,
     option(
-        "--backend",
-        type=click.Choice(["loky", "serial", "dask", "slurm", "pbs", "lsf"]),
-        default="loky",
-        help="Where the jobs run: in processes on this machine (loky), one after the other (serial), on a cluster "
-        "of Dask (dask), or on workers of Dask that SLURM, PBS or LSF starts. The results are the same on machines "
-        "of one kind.",
-    ),
-    option(
         "--jobs",
         type=int,
         metavar="N",
-        help="Number of processes on this machine, or of workers that SLURM, PBS or LSF starts. The default is one "
-        "for each core, or for each job up to 50.",
+        help="Number of processes on this machine. With 1, the command runs all jobs itself, one after the other. The "
+        "default is one for each core.",
     ),
     option(
         "--address",
         metavar="HOST:PORT",
-        help="Address of a running cluster of Dask. The default is to start one on this machine.",
-    ),
-    option(
-        "--cluster",
-        metavar="KEY=VALUE",
-        multiple=True,
-        help="Option of a worker for --backend slurm, pbs and lsf, which is passed to dask-jobqueue, such as "
-        "memory=16GB, queue=gpu or walltime=01:00:00. Can be repeated, for lists also with the same key.",
-    ),
-    option(
-        "--shard",
-        metavar="I/N",
-        help="Run only the I-th of N shares of the jobs, and write their results to the cache alone, beside other "
-        "commands that share it. When all shares are done, the same command without --shard ranks the sources.",
-    ),
-    option(
-        "--cached",
-        is_flag=True,
-        help="Compute nothing: rank by the results that are in the cache, and tell what is absent.",
-    ),
-)
-@option_group(
-    "Progress",
-    option(
-        "--status",
-        metavar="DIR",
-        is_eager=True,
-        expose_value=False,
-        callback=_show_status,
-        shell_complete=complete_folders,
-        help="Show how far the ranking is that another process writes to this folder (its --out), and exit.",
+        help="Address of the scheduler of a running cluster of Dask, whose workers run the jobs. Their cache folder "
+        "must be that of this machine. The results are the same on machines of one kind.",
     ),
 )
 @output_options(
@@ -327,7 +223,7 @@ def rank(context: click.Context, /, **options: Any) -> int:
     on random subsamples. All results are cached: after an interruption, or for another score, the same
     command computes only what is missing. The exit code is 1 if a source could not be scored.
     """
-    from modgap.ranking.matrix.rankings import parse_shard
+    from modgap.jobs import Backend
     from modgap.ranking.source_patterns import parse_source_names, parse_target_names
     from modgap.ranking.standings import MIN_SUBSAMPLES
     from modgap.storage.locks import output_folder
@@ -339,18 +235,14 @@ def rank(context: click.Context, /, **options: Any) -> int:
             f"--resamples is {options['resamples']}, which is too few to estimate intervals. Pass at least "
             f"{MIN_SUBSAMPLES}, or 0 for no intervals."
         )
-    _check_engine(options)
-    share = parse_shard(options["shard"]) if options["shard"] else None
     if len(targets) > 1:
         for name, way_out in {**OF_ONE_TARGET, **dict.fromkeys(CUSTOM_DATA_FIELDS, MANIFESTS)}.items():
             if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
                 raise UsageError(f"`{name}` applies to one target, and several were named. {way_out}")
     check_figure_formats(context, options["out"])
-    backend = _build_backend(options)
+    backend = Backend(options["jobs"], options["address"])
     log_to_stderr(options["quiet"])
     sources = parse_source_names(options["sources"])
-    if share:
-        return _run_share(targets, sources, backend, share, options)
     with output_folder(options["out"]) as folder:
         if len(targets) > 1:
             return _rank_several(targets, sources, backend, folder, options)
@@ -360,15 +252,9 @@ def rank(context: click.Context, /, **options: Any) -> int:
 def _rank_one(target: str, sources: Sequence[str], backend: "Backend", folder: Path | None, options: Options) -> int:
     from modgap.ranking.rank import rank as rank_sources
 
-    with _reports(folder, backend, options) as (progress, listener):
-        ranking = rank_sources(
-            target_request(target, options),
-            sources,
-            _build_request(options),
-            backend,
-            progress=progress,
-            listener=listener,
-        )
+    with progress_bars(options["quiet"]) as progress:
+        request = _build_request(options)
+        ranking = rank_sources(target_request(target, options), sources, request, backend, progress=progress)
     note = _describe_jobs({f"{stage}: ": counts for stage, counts in ranking.jobs.items()})
     print_result(ranking, folder, options["formats"], as_json=options["as_json"], note=note)
     return 1 if ranking.failed else 0
@@ -380,9 +266,9 @@ def _rank_several(
     from modgap.ranking.matrix.rankings import rank_targets, targets_of_names
 
     opened = targets_of_names(targets, options["pseudo_classes"])
-    with _reports(folder, backend, options) as (progress, listener):
+    with progress_bars(options["quiet"]) as progress:
         request = _build_request({**options, "out": None})
-        matrix = rank_targets(opened, sources, request, backend, progress, listener)
+        matrix = rank_targets(opened, sources, request, backend, progress)
     if folder:
         from modgap.ranking.matrix.formats import write_results
 
@@ -400,72 +286,7 @@ def _rank_several(
         print_answer(matrix.answer)
         print_line()
         print_text(_describe_jobs({"": matrix.jobs}))
-    return 1 if matrix.failed or matrix.missing or matrix.unreadable else 0
-
-
-def _run_share(
-    targets: Sequence[str],
-    sources: Sequence[str],
-    backend: "Backend",
-    share: tuple[int, int],
-    options: Options,
-) -> int:
-    """Run a share of the jobs, and say how many there were."""
-    from modgap.jobs import Failure
-    from modgap.ranking.matrix.rankings import rank_share, targets_of_names
-
-    one = [target_request(targets[0], options)]
-    opened = one if len(targets) == 1 else targets_of_names(targets, options["pseudo_classes"])
-    with _reports(None, backend, options) as (progress, _):
-        results = rank_share(opened, sources, _build_request({**options, "out": None}), backend, share, progress)
-    failures = [result for result in results if isinstance(result, Failure) and not result.is_result]
-    n_computed, n_cached = results.count(True), results.count(False)
-    number, shares = share
-    print_line(
-        f"Share {number} of {shares}: {count(len(results), 'job')}, {n_computed:,} computed, {n_cached:,} from the "
-        f"cache, {len(failures):,} failed. When all shares are done, run the same command without --shard."
-    )
-    for failure in failures:
-        print_line(f"Failed: {failure.reason}")
-    return 1 if failures else 0
-
-
-@contextmanager
-def _reports(
-    folder: Path | None, backend: "Backend", options: Options
-) -> "Iterator[tuple[Progress | None, ProgressFile | None]]":
-    """Show progress within a block, and write how far the jobs are to the folder, for `--status`."""
-    from modgap.ranking.stages import ProgressFile
-
-    with progress_bars(options["quiet"]) as progress:
-        if folder is None:
-            yield progress, None
-            return
-        processes = {"serial": 1, "loky": backend.processes()}.get(backend.name)
-        progress_file = ProgressFile(folder, processes)
-        try:
-            yield progress, progress_file
-        finally:
-            progress_file.remove()
-
-
-def _check_engine(options: Options) -> None:
-    """Raise if the options of where jobs run exclude each other."""
-    from modgap.jobs import CLUSTERS
-
-    backend = options["backend"]
-    if options["shard"] and (options["address"] or backend not in ("loky", "serial")):
-        other = "--address" if options["address"] else f"--backend {backend}"
-        raise UsageError(
-            f"--shard runs a share of the jobs on this machine, and {other} hands all jobs to one cluster. Remove one "
-            "of the two."
-        )
-    if options["address"] and backend != "dask":
-        raise UsageError(f"--address applies to --backend dask, not to {backend}.")
-    if options["cluster"] and backend not in CLUSTERS:
-        raise UsageError(f"--cluster applies to --backend slurm, pbs and lsf, not to {backend}.")
-    if options["shard"] and options["cached"]:
-        raise UsageError("--shard and --cached exclude each other. Remove one of them.")
+    return 1 if matrix.failed or matrix.unreadable else 0
 
 
 def _build_request(options: Options) -> "RankRequest":
@@ -487,23 +308,6 @@ def _build_request(options: Options) -> "RankRequest":
         layers=parse_layers(options["layers"]),
         pilot=options["pilot"],
     )
-
-
-def _build_backend(options: Options) -> "Backend":
-    from modgap.jobs import Backend
-
-    if options["cached"]:
-        return Backend("cached")
-    cluster_options: dict[str, Any] = {}
-    for text in options["cluster"]:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"--cluster is {text!r}. Expected KEY=VALUE, such as memory=16GB.")
-        if key in LISTS:
-            cluster_options.setdefault(key, []).append(value)
-        else:
-            cluster_options[key] = int(value) if value.isdecimal() else value
-    return Backend(options["backend"], options["jobs"], options["address"], cluster_options)
 
 
 def _describe_jobs(jobs: Mapping[str, tuple[int, int, int]]) -> str:

@@ -6,11 +6,17 @@ REMOVED_OPTIONS: dict[tuple[str, str], str] = {
     ("rank", "--minutes"): PILOT,
     ("rank", "--pilot-epochs"): PILOT,
     ("rank", "--history"): "A ranking begins with the known sources of the target's kind, and keeps no history.",
+    ("rank", "--backend"): "Pass --jobs 1 for one job after the other, or --address HOST:PORT for a cluster of Dask.",
+    ("rank", "--cluster"): "Start workers of Dask with dask-jobqueue, and pass the address of their scheduler to "
+    "--address.",
+    ("rank", "--shard"): "Start workers of Dask with your scheduler, and pass the address of theirs to --address.",
+    ("rank", "--status"): "A running command shows how far it is, and Dask's dashboard shows the jobs of a cluster.",
+    ("rank", "--cached"): "Run the same command without it: results in the cache are not computed again.",
 }
 """What to write in place of an option, by command and option."""
 REMOVED_COMMANDS: dict[str, str] = {
     "history": "modgap rank names the known sources of the target's kind instead. Your history folder is left as it "
-    "is; to export it, run modgap history export with version 0.1 before you update.",
+    "is; the version that made it exports it with modgap history export.",
 }
 """What to write in place of a command."""
 

@@ -161,7 +161,7 @@ def train(**options: Any) -> None:
         if sweep is None:
             run = train_model(request, folder, resume=resume, progress=progress, tensorboard=options["tensorboard"])
         else:
-            backend = Backend("loky", options["jobs"]) if options["jobs"] else None
+            backend = Backend(options["jobs"]) if options["jobs"] else None
             run = run_sweep(request, folder, sweep, backend=backend, resume=resume, progress=progress)
     if _is_main_process():
         _print_run(run, request, options)

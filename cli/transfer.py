@@ -158,7 +158,7 @@ def transfer(context: click.Context, /, **options: Any) -> int:
     request = _race_request(options, recorded, folder / REQUEST)
     try:
         with live_view(options["quiet"]) as watch, progress_bars(options["quiet"] or watch is not None) as progress:
-            backend = Backend("loky", options["jobs"])
+            backend = Backend(options["jobs"])
             race = run_race(request, folder, backend, resume=options["resume"], progress=progress, watch=watch)
     except BaseException as error:
         # After a signal, libraries may raise any error.

@@ -5,10 +5,8 @@ it computes in the cache, which all machines share, so that a job that is run ag
 """
 
 import contextlib
-import logging
 import math
 import os
-import shutil
 import socket
 import threading
 import time
@@ -28,29 +26,18 @@ from modgap.storage.paths import cache_folder
 
 Result = TypeVar("Result")
 Job = Callable[[], Result]
-CLUSTERS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster"}
-"""Schedulers that start workers of Dask, and the class of dask-jobqueue for each."""
-BACKENDS = ("serial", "loky", "dask", *CLUSTERS, "cached")
 SECONDS_HERE = 3.0
 """Time for which short jobs run in this process before others are started, whose start takes about as long."""
 MAX_TRIES = 3
 """Most times that a job is run beside others if its worker is lost. Then it is run again by itself."""
 THREADS = 1
 """Threads of every job. The number is fixed because it changes the last bits of sums."""
-SCHEDULER = {
-    "distributed.scheduler.allowed-failures": MAX_TRIES - 1,
-    "distributed.scheduler.worker-saturation": 1.0,
-}
-"""Settings of Dask: how often a worker may be lost with a job, and that no job waits at a worker that runs another."""
 GPU = "GPU"
 """Name under which workers of Dask declare GPUs."""
-MAX_WORKERS = 50
-"""Most workers that a scheduler is asked for, unless the user says how many."""
 TIMES = "*"
 """Sign before the number of passes that may run on each device at a time."""
 MOST_PASSES = 16
 """Largest number of passes on one device at a time."""
-log = logging.getLogger("modgap")
 _job_lock = threading.Lock()
 """Lock that keeps the threads of a Dask worker apart."""
 
@@ -74,35 +61,26 @@ LOST = Failure(
     "The worker process of this job was lost every time, as happens when memory runs out. Pass a smaller `limit` or "
     "fewer `jobs`."
 )
-NOT_CACHED = Failure(
-    "It is not in this cache, and `cached` computes nothing. MODGAP_CACHE must be the folder of the workers, and "
-    "modgap, the source and the data must be as they were then."
-)
 
 
 @dataclass
 class Backend:
-    """Where jobs run. All backends give the same results.
+    """Where jobs run: in this process, in others of this machine, or on a cluster of Dask. All give the same results.
 
-    A cluster of Dask is started, or connected to, by the first jobs that need it. As a context manager, a backend keeps
-    it until the end of the block.
+    The first jobs that need the cluster connect to it. As a context manager, a backend keeps the connection until the
+    end of the block.
 
     Attributes:
-        name: `serial` (in this process), `loky` (processes on this machine), `dask`, `slurm`, `pbs` or `lsf` (workers
-            of Dask that a scheduler starts), or `cached` (results that are in the cache, without computing any).
-        workers: Number of processes on this machine, or of workers that a scheduler starts. None for one process on
-            each core, or for one worker for each job up to 50. Jobs that hold devices of this machine run in as many
-            processes as these devices can serve, whatever this number is.
-        address: Address of a running cluster of Dask. None to start one on this machine.
-        options: Options of dask-jobqueue, such as `memory` and `queue`.
+        workers: Number of processes on this machine. With 1, all jobs run in this process, one after the other. None
+            for one process on each core. Jobs that hold devices of this machine run in as many processes as these
+            devices can serve, whatever this number is, unless it is 1.
+        address: Address of the scheduler of a running cluster of Dask, such as `tcp://10.0.0.1:8786`. None to run jobs
+            on this machine.
     """
 
-    name: str = "loky"
     workers: int | None = None
     address: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    # The client of Dask, once it is started; the number of open `with` blocks; and the stack that closes client and
-    # cluster.
+    # The client of Dask, once it is connected; the number of open `with` blocks; and the stack that closes the client.
     _client: Any = field(default=None, init=False, repr=False, compare=False)
     _open_blocks: int = field(default=0, init=False, repr=False, compare=False)
     _exit_stack: contextlib.ExitStack = field(
@@ -110,32 +88,25 @@ class Backend:
     )
 
     def __post_init__(self) -> None:
-        """Raise if there is no such backend, or no process to run jobs."""
-        if self.name not in BACKENDS:
-            raise UsageError(f"There is no backend {self.name!r}. Expected one of: {', '.join(BACKENDS)}.")
+        """Raise if there is no process to run jobs, or if both a number of processes and a cluster are named."""
         check_minimum("jobs", self.workers, 1)
+        if self.workers and self.address:
+            raise UsageError(
+                "`jobs` is the number of processes on this machine, and with `address` all jobs run on a cluster, "
+                "whose workers are started apart. Remove one of the two."
+            )
 
     def __enter__(self) -> "Backend":
-        """Keep a cluster of Dask, once it is started, until the end of the outermost block."""
+        """Keep the connection to a cluster, once there is one, until the end of the outermost block."""
         self._open_blocks += 1
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the cluster at the end of the outermost block."""
+        """Close the connection at the end of the outermost block."""
         self._open_blocks -= 1
         if not self._open_blocks:
             self._client = None
             self._exit_stack.close()
-
-    @property
-    def is_on_this_machine(self) -> bool:
-        """True if all jobs run on this machine, in processes that this one starts."""
-        return self.name in ("serial", "loky", "cached")
-
-    @property
-    def _has_other_machines(self) -> bool:
-        """True if jobs run elsewhere; False also for workers of Dask that are started on this machine."""
-        return bool(self.address) or self.name in CLUSTERS
 
     def devices(self, device: str) -> tuple[str, ...]:
         """Return the devices of this machine of which each job holds one.
@@ -146,19 +117,21 @@ class Backend:
         Returns:
             Names of the devices; empty if devices do not limit the number of jobs that this machine runs at a time.
         """
-        return list_devices(device) if device and self.name != "cached" and not self._has_other_machines else ()
+        return list_devices(device) if device and not self.address else ()
 
     def processes(self, device: str = "") -> int:
         """Return how many processes run here: one for each pass on the devices, or else `workers`, or one per core."""
+        if self.workers == 1:
+            return 1
         return len(self.devices(device)) * passes_on_each(device) or self.workers or available_cores()
 
     def side_by_side(self, n_jobs: int, device: str) -> int:
         """Return how many of `n_jobs` jobs run at a time on this machine, at least 1."""
-        return 1 if self.name == "serial" else max(1, min(n_jobs, self.processes(device)))
+        return max(1, min(n_jobs, self.processes(device)))
 
     def idle_cores(self, n_jobs: int, device: str) -> int:
         """Return how many cores each of `n_jobs` jobs can use; 1 if they hold devices or run on workers of Dask."""
-        if not self.is_on_this_machine or self.devices(device):
+        if self.address or self.devices(device):
             return 1
         return max(1, self.processes(device) // self.side_by_side(n_jobs, device))
 
@@ -166,8 +139,7 @@ class Backend:
         """Run independent jobs. If a worker is lost, its jobs are run again elsewhere.
 
         Args:
-            jobs: The jobs. They must be picklable unless the backend is `serial`. If it is `cached`, jobs without
-                `load_cached` count as not cached.
+            jobs: The jobs. They must be picklable unless all run in this process.
             device: Name of the devices of which each job holds one, as for `list_devices`. One such job alone runs in
                 this process, beside which no other would run. Empty for jobs that need none.
             short: True for jobs that may be shorter than the start of a process, and that cannot take this process with
@@ -177,14 +149,8 @@ class Backend:
             Index and result of each job as soon as it is finished, in any order.
 
         Raises:
-            UsageError: If the library of the backend is not installed, or its cluster cannot be started.
+            UsageError: If Dask is not installed, or no scheduler answers at the address.
         """
-        if self.name == "cached":
-            for index, job in enumerate(jobs):
-                load_cached = getattr(job, "load_cached", None)
-                result = None if load_cached is None else load_cached()
-                yield index, NOT_CACHED if result is None else result
-            return
         deadline = time.monotonic() + self._seconds_here(len(jobs), device, short=short)
         n_here = 0
         with _restored_threads():
@@ -194,25 +160,26 @@ class Backend:
         if elsewhere := jobs[n_here:]:
             folder = str(cache_folder().resolve())
             packed = [partial(_with_cache, job, folder) for job in elsewhere]
-            if self.name == "loky":
-                results = _run_in_processes(packed, self.processes(device))
-            else:
+            if self.address:
                 results = self._run_on_dask(packed, device)
+            else:
+                results = _run_in_processes(packed, self.processes(device))
             yield from ((n_here + index, result) for index, result in results)
 
     def _seconds_here(self, n_jobs: int, device: str, *, short: bool) -> float:
         """Return for how many seconds jobs are started in this process; infinity if all of them run in it."""
-        is_alone = self.name == "loky" and ((n_jobs == 1 and device) or self.processes(device) == 1)
-        if self.name == "serial" or is_alone:
+        if self.address:
+            return 0.0
+        if (n_jobs == 1 and device) or self.processes(device) == 1:
             return math.inf
-        return SECONDS_HERE if short and not self._has_other_machines else 0.0
+        return SECONDS_HERE if short else 0.0
 
     def _run_on_dask(self, jobs: Sequence[Job[Result]], device: str) -> Outcomes[Result]:
         """Run jobs on the workers of the cluster, and run jobs whose workers were lost each time again, one by one."""
         with self:
-            client = self._connect(len(jobs), device)
-            # Workers declare GPUs only in a cluster that the user started. A job on a device then needs one of them.
-            workers = client.scheduler_info(n_workers=-1)["workers"].values() if device and self.address else ()
+            client = self._connect()
+            # A job on a device needs one of the GPUs that workers declare, if any does.
+            workers = client.scheduler_info(n_workers=-1)["workers"].values() if device else ()
             resources = {GPU: 1} if any(worker.get("resources", {}).get(GPU) for worker in workers) else None
             lost = []
             for index, result in _run_on_workers(client, jobs, resources):
@@ -225,61 +192,15 @@ class Backend:
                 for _, result in _run_on_workers(client, [jobs[index]], resources):
                     yield index, result
 
-    def _connect(self, n_jobs: int, device: str) -> Any:
-        """Return the client of Dask, which is started once."""
+    def _connect(self) -> Any:
+        """Return the client of Dask, which is connected once."""
         if self._client is None:
-            distributed = _import("dask.distributed", self.name)
-            # When they close a cluster, older versions of Dask wait in vain for a worker that replaced a lost one, kill
-            # it, and raise an error. By then, all results have arrived.
-            self._exit_stack.enter_context(contextlib.suppress(TimeoutError))
-            cluster = self.address or self._exit_stack.enter_context(self._start_cluster(distributed, n_jobs, device))
+            distributed = _import_dask()
             try:
-                self._client = self._exit_stack.enter_context(distributed.Client(cluster))
-            except OSError as error:
-                address = f"at {self.address}" if self.address else "on this machine"
-                raise UsageError(f"No scheduler of Dask answers {address} ({first_line(error)}).") from error
+                self._client = self._exit_stack.enter_context(distributed.Client(self.address))
+            except (OSError, ValueError) as error:
+                raise UsageError(f"No scheduler of Dask answers at {self.address} ({first_line(error)}).") from error
         return self._client
-
-    def _start_cluster(self, distributed: Any, n_jobs: int, device: str) -> Any:
-        """Return a cluster whose scheduler is in this process, and whose workers run one job at a time."""
-        with _import("dask", self.name).config.set(SCHEDULER):
-            if self.name in CLUSTERS:
-                return self._queued_workers(n_jobs, device)
-            # Dask logs errors of workers that end, and results say which jobs were lost with one.
-            return distributed.LocalCluster(
-                n_workers=self.processes(device),
-                threads_per_worker=1,
-                dashboard_address=None,
-                memory_limit=None,
-                silence_logs=logging.CRITICAL,
-            )
-
-    def _queued_workers(self, n_jobs: int, device: str) -> Any:
-        """Return the cluster of dask-jobqueue, whose workers a scheduler starts."""
-        jobqueue = _import("dask_jobqueue", self.name)
-        options: dict[str, Any] = {"cores": 1, "processes": 1, "scheduler_options": {"dashboard": False}}
-        options["log_directory"] = str(cache_folder().resolve() / "worker_logs")
-        if self.name == "slurm" and device.startswith("cuda"):
-            # SLURM shows a worker its own devices alone.
-            options["job_extra_directives"] = ["--gpus-per-node=1"]
-        try:
-            cluster = getattr(jobqueue, CLUSTERS[self.name])(**{**options, **self.options})
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise UsageError(
-                f"dask-jobqueue cannot use {self.name} with these options of the cluster: {first_line(error)}"
-            ) from error
-        log.info("Workers are started with this script:\n%s", cluster.job_script())
-        command = (cluster.job_cls.submit_command or "").split()
-        if command and not shutil.which(command[0]):
-            cluster.close()
-            raise UsageError(
-                f"`backend={self.name!r}` sends jobs with {command[0]}, which is not on this machine. Run the command "
-                "where jobs can be sent, or let another scheduler start `modgap rank --shard I/N`."
-            )
-        # Workers that end, because their time runs out, are replaced.
-        n_workers = self.workers or min(n_jobs, MAX_WORKERS)
-        cluster.adapt(minimum_jobs=n_workers, maximum_jobs=n_workers)
-        return cluster
 
 
 # A job in its process: threads
@@ -393,14 +314,14 @@ def _run_indexed(index: int, job: Job[Result], variables: Mapping[str, str]) -> 
 # Workers of Dask
 
 
-def _import(module: str, backend_name: str) -> ModuleType:
-    """Import a library of the extra `distributed`, which has no type annotations."""
-    return import_optional(module, f"The backend {backend_name} needs {module}", "distributed")
+def _import_dask() -> ModuleType:
+    """Import Dask, of the extra `distributed`, which has no type annotations."""
+    return import_optional("dask.distributed", "A cluster of Dask needs dask.distributed", "distributed")
 
 
 def _run_on_workers(client: Any, jobs: Sequence[Job[Result]], resources: dict[str, int] | None) -> Outcomes[Result]:
     """Yield index and result of each job; Dask runs a job again whose worker is lost."""
-    distributed = _import("dask.distributed", "dask")
+    distributed = _import_dask()
     with warnings.catch_warnings():
         # All jobs are sent at once, so that none waits for this process.
         warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
@@ -438,9 +359,8 @@ def _run_locked(job: Job[Result]) -> Result:
 # Devices: each pass of samples through a source holds one. No two passes hold the same device at a time, unless the
 # user allows several on each.
 #
-# SLURM, and Dask's workers for GPUs, decide which devices a worker sees, and hide the others. Among those that it sees,
-# a pass takes one that no other process of this machine holds. A file lock, which ends with its process, marks each
-# pass on a device.
+# What starts a worker of Dask decides which devices the worker sees. Among those that it sees, a pass takes one that no
+# other process of this machine holds. A file lock, which ends with its process, marks each pass on a device.
 
 
 def passes_on_each(name: str) -> int:

@@ -1,5 +1,7 @@
 """Jobs for the tests of backends. Worker processes import this module, so it imports nothing large."""
 
+import contextlib
+import logging
 import os
 import threading
 import time
@@ -8,6 +10,26 @@ from pathlib import Path
 
 TWO = "cpu:0,cpu:1"
 """Two declared devices that every machine has."""
+
+
+@contextlib.contextmanager
+def dask_cluster(n_workers=2):
+    """Start a scheduler of Dask and workers of one thread, each in its process, and yield the scheduler's address."""
+    from dask import distributed
+
+    # When they close a cluster, older versions of Dask wait in vain for a worker that replaced a lost one, kill it, and
+    # raise an error. By then, all results have arrived.
+    with (
+        contextlib.suppress(TimeoutError),
+        distributed.LocalCluster(
+            n_workers=n_workers,
+            threads_per_worker=1,
+            dashboard_address=None,
+            memory_limit=None,
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+    ):
+        yield cluster.scheduler_address
 
 
 class Square:

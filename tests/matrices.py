@@ -23,7 +23,7 @@ def make_measure(name, values, *, higher_is_better=True, margin=0.3):
     )
 
 
-def make_matrix(measures, names, targets, n_sources=None, reasons=None, missing=0, failed=0, help_="likely"):
+def make_matrix(measures, names, targets, n_sources=None, reasons=None, failed=0, help_="likely"):
     """Rows after the first n_sources are controls; the sources are put into the order of their mean ranks."""
     deciding, *others = measures
     n_sources = n_sources or len(names)
@@ -42,7 +42,6 @@ def make_matrix(measures, names, targets, n_sources=None, reasons=None, missing=
         standings,
         compare_scores(deciding, others, n_sources),
         reasons or {},
-        missing,
         failed,
         {"seed": 0},
     )

@@ -81,7 +81,7 @@ def _training(folder):
 
 def _baselines(_folder):
     results = []
-    options = {"scores": ("linear-probe",), "limit": 60, "controls": False, "resamples": 20, "backend": "serial"}
+    options = {"scores": ("linear-probe",), "limit": 60, "controls": False, "resamples": 20, "jobs": 1}
     for target, names in (("digits", "pixels,hog"), ("gunpoint", "linear,neighbors,extra-trees,minirocket")):
         ranking = modgap.rank(target, [SOURCE], by="linear-probe", baselines=names, **options)
         errors = {row["source"]: row["scores"]["linear-probe"] for row in ranking.to_dict()["sources"]}

@@ -175,8 +175,6 @@ CALLS = {
     "layers a list": (rank, {"layers": [2]}, f"`layers` is of type list. {TEXT}"),
     "pilot a fraction": (rank, {"pilot": 1.5}, f"`pilot` is 1.5, of type float. {WHOLE}"),
     "pilot negative": (rank, {"pilot": -1}, "`pilot` is -1, but it must be at least 0"),
-    "budget NaN": (rank, {"budget": np.nan}, "`budget` is nan. Expected a number"),
-    "budget a text": (rank, {"budget": "5"}, "`budget` is '5', of type str. Expected a number or None"),
     "jobs 0": (rank, {"jobs": 0}, "`jobs` is 0, but it must be at least 1"),
     "jobs a fraction": (rank, {"jobs": 1.5}, f"`jobs` is 1.5, of type float. {WHOLE}"),
     "controls a text": (rank, {"controls": "no"}, "`controls` is 'no', of type str. Expected True or False"),
@@ -429,7 +427,7 @@ def test_logits_of_every_container_are_used(logits):
 
 
 def test_one_source_devices_of_torch_and_paths_are_taken_as_their_names(tmp_path):
-    options = {"limit": np.int64(60), "resamples": 0, "baselines": "none", "controls": False, "backend": "serial"}
+    options = {"limit": np.int64(60), "resamples": 0, "baselines": "none", "controls": False, "jobs": 1}
     ranking = modgap.rank("digits", "vit-fashion", device=torch.device("cpu"), dtype=torch.float32, **options)
     assert ranking.to_frame()["source"].tolist() == ["vit-fashion"]
     assert modgap.open_source(Path("vit-fashion")).name == "vit-fashion"

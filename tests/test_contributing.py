@@ -173,7 +173,7 @@ def test_a_score_is_one_file_and_a_row_of_the_documentation(tmp_path, monkeypatc
         "resamples": 20,
         "controls": False,
         "baselines": "none",
-        "backend": "serial",
+        "jobs": 1,
     }
     ranking = modgap.rank(target, ["random:vit-fashion"], by="silhouette", **options)
     score = ranking.to_dict()["sources"][0]["scores"]["silhouette"]

@@ -21,7 +21,7 @@ from modgap.process.devices import map_tensors
 from modgap.ranking.jobs import ExtractJob
 from modgap.ranking.source_outputs import load_source_outputs
 from modgap.targets import TargetRequest
-from tests.backend_jobs import TWO, Environment, Pass
+from tests.backend_jobs import TWO, Environment, Pass, dask_cluster
 
 FORK = multiprocessing.get_context("fork")
 """Processes that import nothing again."""
@@ -45,7 +45,8 @@ def test_two_devices_and_four_passes(engine, tmp_path, own_cache):
     (tmp_path / "met").mkdir()
     jobs = [Pass(folder=tmp_path / "met", size=2)] * 4
     # More processes than devices would run side by side if nothing held them apart.
-    passes = dict(Backend(engine, 4).run(jobs, device=TWO))
+    with dask_cluster(4) if engine == "dask" else contextlib.nullcontext() as address:
+        passes = dict(Backend(address=address).run(jobs, device=TWO))
     devices = sorted(device for device, _, _ in passes.values())
     print(f"{engine}: {devices}")  # noqa: T201 - a figure to quote
     assert len(passes) == 4
@@ -96,7 +97,7 @@ def test_several_passes_share_a_device_where_they_may(own_cache):
 
 def test_four_passes_on_two_devices_run_at_a_time(own_cache, tmp_path):
     jobs = [Pass(f"{TWO}*2", folder=tmp_path, size=4)] * 4
-    passes = [result for _, result in Backend("loky").run(jobs, device=f"{TWO}*2")]
+    passes = [result for _, result in Backend().run(jobs, device=f"{TWO}*2")]
     assert sorted(device for device, *_ in passes) == ["cpu:0", "cpu:0", "cpu:1", "cpu:1"]
     assert len(overlaps(passes)) == 2
 
@@ -176,7 +177,7 @@ def test_dask_workers_that_declare_gpus_run_the_passes(own_cache):
     scheduler = {"cls": distributed.Scheduler, "options": {"dashboard": False, "port": 0}}
     with (
         distributed.SpecCluster(workers=specification, scheduler=scheduler) as cluster,
-        Backend("dask", address=cluster.scheduler_address) as backend,
+        Backend(address=cluster.scheduler_address) as backend,
     ):
         seen = [result for _, result in backend.run([Environment("SEEN")] * 4, device="auto")]
         assert seen == ["a"] * 4
@@ -185,17 +186,17 @@ def test_dask_workers_that_declare_gpus_run_the_passes(own_cache):
         assert seen == {"a", "none"}
 
 
-@pytest.mark.parametrize("engine", ["serial", pytest.param("loky", marks=pytest.mark.long)])
-def test_passes_on_two_devices_have_the_outputs_of_the_cpu(tmp_path, own_cache, monkeypatch, engine):
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_passes_on_two_devices_have_the_outputs_of_the_cpu(tmp_path, own_cache, monkeypatch, workers):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "small.npz", x=rng.random((40, 1, 12, 12), np.float32), y=np.arange(40) % 2)
     names = ["random:timm:test_vit", "random:timm:test_resnet"]
     found = {}
-    for device, name in (("cpu", "serial"), (TWO, engine)):
+    for device, n_workers in (("cpu", 1), (TWO, workers)):
         monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / device))
         request = LogitsRequest(SampleRequest(input_size=32, device=device), head="auto")
         jobs = [ExtractJob(source, TargetRequest(str(tmp_path / "small.npz")), request) for source in names]
-        results = dict(Backend(name, 2).run(jobs, device=device))
+        results = dict(Backend(n_workers).run(jobs, device=device))
         found[device] = [load_source_outputs(results[number].key) for number in range(2)]
     for one, other in zip(found["cpu"], found[TWO], strict=True):
         np.testing.assert_array_equal(one.features, other.features)

@@ -55,9 +55,7 @@ def test_a_fit_is_a_transfer_to_the_same_arrays(tmp_path):
     ours = TransferClassifier(minutes=0, device="cpu").fit(X, Y)
     custom_data = {"kind": "table", "task": "classification"}
     # A table has no baselines of series.
-    result = modgap.transfer(
-        (X, Y), tmp_path / "best", minutes=0, device="cpu", backend="serial", custom_data=custom_data
-    )
+    result = modgap.transfer((X, Y), tmp_path / "best", minutes=0, device="cpu", jobs=1, custom_data=custom_data)
     np.testing.assert_array_equal(losses(ours.result_), losses(result))
     assert ours.run_.run.record["result"]["test"] == result.run.record["result"]["test"]
     np.testing.assert_array_equal(ours.predict_proba(X), modgap.load_run(result.folder).predict_proba(X))
@@ -73,7 +71,7 @@ def test_groups_are_those_of_an_array_file(tmp_path):
     steps = tmp_path / "steps.json"
     steps.write_text(json.dumps([{"method": "baseline", "name": "linear"}]))
     custom_data = {"kind": "table", "task": "classification"}
-    options = {"minutes": 0, "steps": steps, "device": "cpu", "backend": "serial", "custom_data": custom_data}
+    options = {"minutes": 0, "steps": steps, "device": "cpu", "jobs": 1, "custom_data": custom_data}
     expected = modgap.transfer(tmp_path / "wine.npz", tmp_path / "best", **options)
     ours = clone(CLASSIFIER).fit(X, Y, groups=patients)
     np.testing.assert_array_equal(losses(ours.result_), losses(expected))

@@ -178,7 +178,7 @@ def test_a_baseline_that_cannot_be_fitted_is_left_out_with_a_warning(tmp_path, m
         field_baselines, "get_baseline", lambda name: broken if name == "linear" else get_baseline(name)
     )
     request = RankRequest(("knn",), "knn", 0, SAMPLES, controls=False)
-    ranking = rank(table_file(tmp_path, 28), ["vit-fashion"], request, Backend("serial"))
+    ranking = rank(table_file(tmp_path, 28), ["vit-fashion"], request, Backend(1))
     assert [row.name for row in ranking.rows if row.kind == BASELINE] == ["baseline:neighbors", "baseline:extra-trees"]
     assert "baseline:linear is left out: There is no library." in caplog.text
 
@@ -188,7 +188,7 @@ def test_a_baseline_that_cannot_be_fitted_is_left_out_with_a_warning(tmp_path, m
 def test_a_ranking_shows_baselines_and_says_which_to_train(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     request = RankRequest(("knn",), "knn", 0, SAMPLES, controls=False)
-    ranking = rank(table_file(Path(), 600), ["vit-fashion"], request, Backend("serial"))
+    ranking = rank(table_file(Path(), 600), ["vit-fashion"], request, Backend(1))
     check = judge(ranking).check("baseline")
     table = ranking.tables["linear-probe"]
     errors = {row.name: value for row, value in zip(ranking.rows, table.standings.values, strict=True)}

@@ -14,7 +14,7 @@ from modgap.statistics.intervals import SampleErrors
 from tests.commands import run_in_process
 from tests.figure_checks import bands
 
-ALL_LAYERS = {"limit": 200, "resamples": 0, "baselines": "none", "controls": False, "backend": "serial"}
+ALL_LAYERS = {"limit": 200, "resamples": 0, "baselines": "none", "controls": False, "jobs": 1}
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_the_figure_has_the_finding_and_exact_values(ranking):
 def test_the_command_writes_record_table_and_figure(tmp_path):
     done = run_in_process(
         "rank", "--sources", "vit-fashion", "--target", "digits", "--limit", "200", "--layers", "all", "--no-controls",
-        "--baselines", "none", "--backend", "serial", "--resamples", "0", "--by", "linear-probe",
+        "--baselines", "none", "--jobs", "1", "--resamples", "0", "--by", "linear-probe",
         "--score", "linear-probe",        "--out", str(tmp_path / "out"),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -1,5 +1,6 @@
 """The matrix of many targets: equal to the rankings one by one; its comparisons against scipy and under the null."""
 
+import contextlib
 import csv
 import io
 import json
@@ -14,6 +15,7 @@ from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend
 from modgap.ranking import jobs as rank_jobs
+from modgap.ranking.field_baselines import BaselineJob
 from modgap.ranking.matrix.answer import help_statement, judge_matrix, matrix_answer
 from modgap.ranking.matrix.formats import to_csv, to_latex
 from modgap.ranking.matrix.over_targets import compare_over_targets, compare_scores, sign_test_p_values, targets_needed
@@ -24,6 +26,7 @@ from modgap.ranking.types import RankRequest
 from modgap.statistics.multiple_comparisons import MOST_LETTERED
 from modgap.storage.json_records import format_json, read_json
 from modgap.targets import TargetRequest
+from tests.backend_jobs import dask_cluster
 from tests.commands import run_in_process
 from tests.matrices import file_contents, make_matrix, make_measure
 from tests.small_hub import small_hub  # noqa: F401 - fixture
@@ -65,10 +68,10 @@ def small_target(folder, number):
     return str(path)
 
 
-def run(targets, *arguments, code=0):
+def run(targets, *arguments, code=0, where=("--jobs", "1")):
     """Rank sources for some targets in this process."""
     named = [argument for target in targets for argument in ("--target", target)]
-    done = run_in_process("rank", *named, *arguments, "--backend", "serial")
+    done = run_in_process("rank", *named, *arguments, *where)
     assert done.returncode == code, done.stderr
     return done
 
@@ -89,9 +92,9 @@ def test_the_matrix_is_that_of_the_rankings_one_by_one(sources, tmp_path, own_ca
     assert {(one["source"], one["target"]) for one in record["reasons"]} == {
         ("hf:absent/model", target) for target in targets[:2]
     }
-    assert (record["missing_jobs"], record["failed_jobs"]) == (0, 2)
+    assert record["failed_jobs"] == 2
     for column, target in enumerate(targets[:2]):
-        alone = rank(target, [VIT, CNN], replace(SMALL, baselines="quick"), Backend("serial"))
+        alone = rank(target, [VIT, CNN], replace(SMALL, baselines="quick"), Backend(1))
         assert alone.jobs["features"].computed == 0
         rows = record["measures"][0]["values"]
         values = {one["name"]: row[column] for one, row in zip(record["sources"], rows, strict=True)}
@@ -114,48 +117,26 @@ SMALL = RankRequest(
 )  # fmt: skip
 
 
-def test_shares_have_all_jobs_once_and_the_results_of_one_command(sources, tmp_path, monkeypatch):
+@pytest.mark.parametrize("engine", ["loky", pytest.param("dask", marks=pytest.mark.long)])
+def test_a_matrix_that_was_interrupted_has_the_bytes_of_one_process(engine, tmp_path, monkeypatch):
     targets = [small_target(tmp_path, number) for number in range(2)]
     # The jobs of two sources and of two baselines on each target.
-    arguments = ("--sources", f"{VIT},{CNN}", *CHEAP, "--baselines", "quick")
-    monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / "shared"))
-    counts = [run(targets, *arguments, "--shard", f"{number}/4").stdout.split() for number in (1, 2, 3, 4)]
-    assert [words[4:8] for words in counts] == [["2", "jobs,", "2", "computed,"]] * 4
-    # Another number of shares divides the same list, and finds all of it.
-    again = run(targets, *arguments, "--shard", "2/2").stdout
-    assert "4 jobs, 0 computed, 4 from the cache, 0 failed" in again
-    gathered = run(targets, *arguments, "--out", tmp_path / "gathered").stdout
-    assert job_counts(gathered) == (0, 8, 0)
+    names = ("random:timm:test_vit", "random:timm:test_resnet")
+    quick = (*CHEAP, "--baselines", "quick")
     monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / "one"))
-    run(targets, *arguments, "--out", tmp_path / "alone")
-    assert file_contents(tmp_path / "gathered") == file_contents(tmp_path / "alone")
-
-
-def test_a_share_of_one_target(sources, tmp_path, own_cache):
-    (target,) = targets = [small_target(tmp_path, 0)]
-    done = run(targets, "--sources", f"{VIT},{CNN}", *CHEAP, "--shard", "1/2", "--out", tmp_path / "out")
-    assert "Share 1 of 2: 1 job, 1 computed" in done.stdout
-    assert not (tmp_path / "out").exists()
-    ranking = rank(target, [VIT, CNN], SMALL, Backend("serial"))
-    assert ranking.jobs["features"] == (1, 1, 0)
-
-
-@pytest.mark.parametrize("share", ["0/4", "5/4", "1", "a/b", "1/0", "-1/4", "1/4/4"])
-def test_a_share_that_does_not_exist_is_refused(share):
-    done = run_in_process("rank", "--target", "digits", "--sources", "vit-fashion", f"--shard={share}")
-    assert done.returncode == 2
-    assert f"--shard is {share}. Expected I/N with I from 1 to N, such as 1/4." in done.stderr
+    run(targets, "--sources", ",".join(names), *quick, "--out", tmp_path / "alone")
+    monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / "two"))
+    run(targets[1:], "--sources", names[0], *quick)
+    with dask_cluster() if engine == "dask" else contextlib.nullcontext() as address:
+        where = ("--address", address) if address else ("--jobs", "2")
+        shown = run(targets, "--sources", ",".join(names), *quick, "--out", tmp_path / "again", where=where).stdout
+    assert job_counts(shown) == (5, 3, 0)
+    assert file_contents(tmp_path / "again") == file_contents(tmp_path / "alone")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--shard", "1/2", "--backend", "dask", "--address", "a:1"), "and --address hands all jobs to one cluster."),
-        (("--shard", "1/2", "--address", "a:1"), "--shard runs a share of the jobs on this machine, and --address"),
-        (("--shard", "1/2", "--backend", "slurm"), "and --backend slurm hands all jobs to one cluster."),
-        (("--shard", "1/2", "--cached"), "--shard and --cached exclude each other."),
-        (("--cached", "--budget", "1"), "--cached and --budget exclude each other."),
-        (("--target", "wine", "--budget", "1"), "--budget applies to one target, and several were named."),
         (("--target", "wine", "--pilot", "1"), "Rank the targets one by one."),
         (("--target", "wine", "--out", "x", "--format", "svg"), "--format applies to one target"),
         (("--target", "wine", "--label", "x"), "--label applies to one target, and several were named. Describe data"),
@@ -190,7 +171,7 @@ def test_pseudo_classes_apply_to_the_targets_with_real_values(sources, tmp_path,
     values = tmp_path / "values.npz"
     arrays = np.load(classes)
     np.savez(values, x=arrays["x"], y=arrays["y"] + np.random.default_rng(0).random(36))
-    matrix = rank_targets(targets_of_names([classes, str(values)], 3), [VIT], SMALL, Backend("serial"))
+    matrix = rank_targets(targets_of_names([classes, str(values)], 3), [VIT], SMALL, Backend(1))
     assert np.isfinite(matrix.values).all()
     assert [ranking.requested.pseudo_classes for ranking in matrix.rankings.values()] == [None, 3]
 
@@ -203,7 +184,7 @@ def test_pools_stand_for_their_sources_and_targets(sources, tmp_path, own_cache,
     record = json.loads(run(["@diverse"], "--sources", "@diverse", *CHEAP, "--json").stdout)
     assert [one["name"] for one in record["targets"]] == targets
     assert {one["name"] for one in record["sources"]} == {VIT, CNN}
-    options = {"scores": ("knn",), "resamples": 0, "controls": False, "baselines": "none", "backend": "serial"}
+    options = {"scores": ("knn",), "resamples": 0, "controls": False, "baselines": "none", "jobs": 1}
     for target, names in (("@diverse", "@diverse"), (["@diverse", targets[0]], [CNN, "@diverse"])):
         matrix = modgap.rank(target, names, **options, input_size=32)
         assert list(matrix.rankings) == targets
@@ -225,25 +206,47 @@ def test_rows_that_a_target_cannot_have_are_no_failures(hub, tmp_path, own_cache
     assert "Failed jobs" not in shown
 
 
-def test_cached_results_need_no_device_and_what_is_absent_is_told(sources, tmp_path, own_cache, monkeypatch):
+def test_a_matrix_of_cached_results_computes_nothing(sources, tmp_path, own_cache):
     targets = [small_target(tmp_path, number) for number in range(2)]
-    arguments = ("--sources", f"{VIT},{CNN}", *CHEAP)
-    done = run(targets, *arguments, "--cached", code=1)
-    assert "No target is complete. It is not in this cache, and --cached computes nothing." in done.stderr
-    run(targets[:1], *arguments)
+    run(targets, "--sources", f"{VIT},{CNN}", *CHEAP)
     before = sorted(own_cache.rglob("*"))
-    shown = " ".join(run(targets, *arguments, "--cached", "--device", "cuda:7", code=1).stdout.split())
-    assert "Not in the cache: 2 jobs. To compute what is absent, run the command" in shown
+    matrix = rank_targets(targets_of_names(targets), [VIT, CNN], SMALL, Backend(1))
     assert sorted(own_cache.rglob("*")) == before
-    run(targets, *arguments)
-    request = replace(SMALL, samples=replace(SMALL.samples, device="cuda:7"))
-    matrix = rank_targets(targets_of_names(targets), [VIT, CNN], request, Backend("cached"))
-    assert (matrix.missing, np.isfinite(matrix.values).all(), matrix.jobs) == (0, True, (0, 4, 0))
+    assert (np.isfinite(matrix.values).all(), matrix.jobs) == (True, (0, 4, 0))
     options = "--by knn --input-size 32 --resamples 0 --baselines none --no-controls --score knn"
     assert " ".join(matrix.options) == options
     assert matrix.to_dict()["options"] == list(matrix.options)
-    alone = run(targets[:1], *arguments, "--cached", code=0).stdout
-    assert "features: 0 computed, 2 from the cache" in alone
+
+
+def test_a_machine_whose_jobs_run_on_a_cluster_needs_no_device(sources, tmp_path, own_cache, monkeypatch):
+    """The results of the workers are here those that the cache had before."""
+    targets = [small_target(tmp_path, number) for number in range(2)]
+    request = replace(SMALL, samples=replace(SMALL.samples, device="cuda:7"))
+    run(targets, "--sources", f"{VIT},{CNN}", *CHEAP)
+    monkeypatch.setattr(Backend, "_run_on_dask", lambda _, jobs, device: enumerate(job() for job in jobs))
+    matrix = rank_targets(targets_of_names(targets), [VIT, CNN], request, Backend(address="127.0.0.1:9"))
+    assert (np.isfinite(matrix.values).all(), matrix.jobs) == (True, (0, 4, 0))
+    assert {ranking.request.samples.device for ranking in matrix.rankings.values()} == {"cuda:7"}
+
+
+def test_a_baseline_that_failed_is_not_fitted_again(sources, tmp_path, own_cache, monkeypatch, caplog):
+    targets = [small_target(tmp_path, number) for number in range(2)]
+    request = replace(SMALL, baselines="quick")
+    fitted, compute = [], BaselineJob._compute
+
+    def fail_once(job):
+        fitted.append((job.target.name, job.baseline))
+        if job.baseline == fitted[0][1]:
+            raise InputError("The disk is gone.")
+        return compute(job)
+
+    monkeypatch.setattr(BaselineJob, "_compute", fail_once)
+    matrix = rank_targets(targets_of_names(targets), [VIT], request, Backend(1))
+    assert len(fitted) == len(set(fitted))
+    assert matrix.failed == 0
+    assert {ranking.request.baselines for ranking in matrix.rankings.values()} == {"quick"}
+    for target in targets:
+        assert f"is left out on {target}: The disk is gone." in caplog.text
 
 
 def test_a_target_that_cannot_be_read_leaves_the_others(sources, tmp_path, own_cache):
@@ -254,8 +257,6 @@ def test_a_target_that_cannot_be_read_leaves_the_others(sources, tmp_path, own_c
     assert "target0.npz cannot be ranked. The first reason: The target has one class." in shown
     done = run([targets[0], targets[0].replace("0", "0")], *arguments, code=1)
     assert "The target has one class." in done.stderr
-    done = run(targets, *arguments, "--shard", "1/1", code=1)
-    assert "Failed: The target has one class." in done.stdout
 
 
 def test_a_target_on_which_all_sources_failed_is_named(sources, tmp_path, own_cache, monkeypatch):
@@ -285,19 +286,19 @@ def test_if_all_jobs_failed_the_command_says_why(tmp_path, own_cache):
     assert done.stderr.count("\n") == 1
 
 
-def test_results_that_cannot_be_stored_are_failures_of_a_share(sources, tmp_path, own_cache, monkeypatch):
-    targets = [small_target(tmp_path, 0)]
-    arguments = ("--sources", VIT, *CHEAP, "--shard", "1/1")
+def test_results_that_cannot_be_stored_are_failures(sources, tmp_path, own_cache, monkeypatch):
+    targets = [small_target(tmp_path, number) for number in range(2)]
+    arguments = ("--sources", VIT, *CHEAP)
     with monkeypatch.context() as patch:
         patch.setattr("modgap.storage.cache.store", lambda *_arguments: None)
-        assert "Failed: The results could not be written to the cache" in run(targets, *arguments, code=1).stdout
-    assert "1 computed" in run(targets, *arguments).stdout
+        assert "The results could not be written to the cache" in run(targets, *arguments, code=1).stderr
+    assert job_counts(run(targets, *arguments).stdout)[2] == 0
 
 
 def test_jobs_have_the_rows_of_a_ranking_source_by_source(tmp_path):
     targets = [small_target(tmp_path, number) for number in range(2)]
     request = RankRequest(("knn",), baselines="none")
-    plans = [plan_ranking(TargetRequest(name), [VIT, "timm:some"], request, Backend("serial")) for name in targets]
+    plans = [plan_ranking(TargetRequest(name), [VIT, "timm:some"], request, Backend(1)) for name in targets]
     jobs = list_row_jobs(plans)
     assert [job.source for job in jobs[::2]] == [VIT, "timm:some", f"random:{VIT}", "random:timm:some"]
     assert [job.target.name for job in jobs] == targets * 4
@@ -313,7 +314,7 @@ def test_several_targets_in_python_give_a_matrix_that_displays_itself(sources, t
         "controls": False,
         "baselines": "none",
     }
-    matrix = modgap.rank(targets, [VIT, CNN], **options, input_size=32, backend="serial")
+    matrix = modgap.rank(targets, [VIT, CNN], **options, input_size=32, jobs=1)
     assert list(matrix.rankings) == targets
     assert repr(matrix).startswith("<MatrixResult: If you transfer, use ")
     assert "mean rank" in str(matrix)
@@ -445,7 +446,7 @@ def test_many_sources_are_compared_with_the_first_alone():
 def matrix_of_hostile_names():
     measure = make_measure("knn", [[0.1, 0.2], [0.3, np.nan]], higher_is_better=False, margin=0.05)
     names = ["=HYPERLINK(1)", "vit_b & co"]
-    return make_matrix([measure], names, ["a", "b"], reasons={("vit_b & co", "b"): "no weights"}, missing=3)
+    return make_matrix([measure], names, ["a", "b"], reasons={("vit_b & co", "b"): "no weights"})
 
 
 def test_csv_has_all_values_and_no_formula(matrix):
@@ -457,7 +458,6 @@ def test_csv_has_all_values_and_no_formula(matrix):
 def test_json_is_strict_and_latex_is_escaped(matrix):
     record = json.loads(format_json(matrix.to_dict()), parse_constant=lambda _: pytest.fail("NaN"))
     assert record["measures"][0]["values"][1] == [0.3, None]
-    assert record["missing_jobs"] == 3
     latex = to_latex(matrix)
     assert r"vit\_b \& co" in latex
     assert "0.100*" in latex
@@ -472,8 +472,6 @@ def test_sentences_of_few_targets_say_that_nothing_is_tested(matrix):
     headline, choice, *others = sentences(matrix)
     assert headline == "Start with =HYPERLINK(1): no other source is significantly better on any of the 2 targets."
     assert choice.startswith("Which source is best overall? Unknown. =HYPERLINK(1) has the lowest mean rank, 1.0 of 2.")
-    absent = "To compute what is absent, run the command without --cached."
-    assert f"Unfinished: Not in the cache: 3 jobs. {absent}" in others
     needed = "6 targets are needed for so many sources, and there are 2."
     assert f"Few targets: No difference over targets can be significant: {needed}" in others
     assert f"It is unknown how certain that is: {needed}" in choice

@@ -152,7 +152,7 @@ def test_a_target_without_classes_is_refused(sources, tmp_path, task, classes):
     path = str(target_file(tmp_path, task))
     request = replace(REQUEST, by="size", scores=("size",))
     with pytest.raises(UsageError, match="`pilot` needs a target with one class for each sample"):
-        rank(TargetRequest(path, pseudo_classes=classes), [VIT], request, Backend("serial"))
+        rank(TargetRequest(path, pseudo_classes=classes), [VIT], request, Backend(1))
     with pytest.raises(InputError, match="needs one class for each sample"):
         short_fine_tuning(VIT, load(VIT), open_target(path), 0)
 
@@ -162,7 +162,7 @@ def test_a_target_without_classes_is_refused(sources, tmp_path, task, classes):
 def test_a_repeated_ranking_takes_the_pilot_from_the_cache(sources, tmp_path):
     path = str(target_file(tmp_path, "classification"))
     request = replace(REQUEST, baselines="quick")
-    first, again = (rank(path, [VIT, CNN], request, Backend("serial")) for _ in range(2))
+    first, again = (rank(path, [VIT, CNN], request, Backend(1)) for _ in range(2))
     baselines = [row.name for row in first.rows if row.kind == BASELINE]
     # The first source, its random-weights control, and the baselines.
     assert first.jobs["pilot"] == (2 + len(baselines), 0, 0)
@@ -185,9 +185,9 @@ def test_a_repeated_ranking_takes_the_pilot_from_the_cache(sources, tmp_path):
     assert ranks.sum() == 1
     assert ranks.argmax() == first.tables["knn"].first_source
     np.testing.assert_array_equal(first.pilot.table.standings.values, again.pilot.table.standings.values)
-    other = rank(path, [VIT, CNN], replace(REQUEST, samples=replace(REQUEST.samples, seed=1)), Backend("serial"))
+    other = rank(path, [VIT, CNN], replace(REQUEST, samples=replace(REQUEST.samples, seed=1)), Backend(1))
     assert other.jobs["pilot"] == (2, 0, 0)
-    alone = rank(path, [VIT, CNN], replace(REQUEST, controls=False), Backend("serial"))
+    alone = rank(path, [VIT, CNN], replace(REQUEST, controls=False), Backend(1))
     assert alone.jobs["pilot"] == (0, 1, 0)
     assert judge(alone).help == v.NOT_TESTED
 
@@ -204,14 +204,14 @@ def test_a_source_that_cannot_be_fine_tuned_has_the_reason(sources, tmp_path, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(pilot_module, "short_fine_tuning", fail)
-        ranking = rank(path, [VIT, CNN], replace(REQUEST, pilot=2), Backend("serial"))
+        ranking = rank(path, [VIT, CNN], replace(REQUEST, pilot=2), Backend(1))
     assert ranking.jobs["pilot"] == (2, 0, 1)
     record = ranking.to_dict()
     assert record["pilot"]["failures"] == {VIT: "It takes no such samples."}
     assert [one["source"] for one in record["pilot"]["sources"]] == [CNN]
     assert record["verdict"]["first"] == CNN
     # A failure is not kept, so that the next run tries again.
-    assert rank(path, [VIT, CNN], replace(REQUEST, pilot=2), Backend("serial")).jobs["pilot"][2] == 0
+    assert rank(path, [VIT, CNN], replace(REQUEST, pilot=2), Backend(1)).jobs["pilot"][2] == 0
 
 
 def piloted(leep, errors, samples=100):
@@ -335,7 +335,7 @@ def test_texts_are_fine_tuned_whole(hub, tmp_path):
     path.write_text("\n".join(["text,label", *lines]))
     hub("bert-texts")
     request = replace(REQUEST, samples=SampleRequest(limit=None), controls=False)
-    ranking = rank(str(path), ["hf:small/bert-texts"], request, Backend("serial"))
+    ranking = rank(str(path), ["hf:small/bert-texts"], request, Backend(1))
     (result,) = ranking.pilot.results.values()
     assert not any("target_sequence_length" in setting for setting in result.settings)
     assert 0 <= result.errors.averages[0] <= 1
@@ -381,7 +381,7 @@ def test_the_control_of_the_first_of_equal_sources_is_fine_tuned(sources, tmp_pa
         return real(VIT, load(VIT), *args[1:], **options)
 
     monkeypatch.setattr(pilot_module, "short_fine_tuning", same_errors)
-    ranking = rank(path, [VIT, CNN], replace(REQUEST, pilot=2), Backend("serial"))
+    ranking = rank(path, [VIT, CNN], replace(REQUEST, pilot=2), Backend(1))
     first = ranking.rows[ranking.pilot.table.first_source].name
     assert ranking.pilot.table.source_ranks.tolist().count(1) == 2
     assert [row["source"] for row in ranking.to_dict()["pilot"]["controls"]] == [f"random:{first}"]
@@ -412,7 +412,7 @@ def test_the_command_prints_the_errors_and_the_page_has_them(sources, tmp_path):
     # The progress of the training is no message of the ranking.
     assert "stage2" not in done.stderr
     announced = (
-        "A fine-tuning of 2 sources for ten epochs at three rates, and of the random-weights control of the best"
+        f"A fine-tuning of 2 sources ({VIT}, {CNN}) for ten epochs at three rates, and of the random-weights control of"
     )
     assert announced in " ".join(done.stderr.split())
     again = run_in_process("rank", "--target", str(path), "--sources", names, *options)

@@ -178,7 +178,7 @@ def test_a_worker_ends_when_its_parent_is_killed(stage):
 
 
 def test_the_workers_of_a_ranking_watch_their_parent():
-    results = dict(Backend("loky", 2).run([ThreadNames(), ThreadNames()]))
+    results = dict(Backend(2).run([ThreadNames(), ThreadNames()]))
     assert all("modgap parent watch" in names for names in results.values())
 
 

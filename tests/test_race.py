@@ -33,6 +33,7 @@ from modgap.race.steps import (
 from modgap.race.strategy import RATES, Strategy, n_judging_folds
 from modgap.race.transfer import STEPS, RaceRequest, run_race
 from modgap.race.verdict import KINDS, choose_model, control_kind, finalists_of, kind_of
+from modgap.ranking.known_sources import known_sources
 from modgap.sources import control_name
 from modgap.storage.json_records import plain_values
 from modgap.targets import CustomData, TargetRequest, open_target
@@ -414,8 +415,8 @@ def test_choices_among_many_models_do_not_reach_the_test_error(sources, tmp_path
         steps = (Step("baseline", "linear", folds=5), Step("linear-probe", VIT, folds=5))
         folder = tmp_path / f"best{run}"
         folder.mkdir()
-        request = RaceRequest(series(path), steps=steps, history=False)
-        result = TransferResult(run_race(request, folder, Backend("serial")), folder)
+        request = RaceRequest(series(path), steps=steps)
+        result = TransferResult(run_race(request, folder, Backend(1)), folder)
         low, high = result.run.record["result"]["interval"]
         covered += low <= 50 <= high
         helps.append(result.to_dict()["helps"])
@@ -447,7 +448,7 @@ def small_target(hub, tmp_path_factory):
 
 
 def request_of(path, **changes):
-    return RaceRequest(series(path), **{"steps": ALL_STEPS, "history": False, "sources": (VIT,), **changes})
+    return RaceRequest(series(path), **{"steps": ALL_STEPS, "sources": (VIT,), **changes})
 
 
 @pytest.fixture(name="done", scope="module")
@@ -455,7 +456,7 @@ def finished_race(path, tmp_path_factory):
     folder = tmp_path_factory.mktemp("best")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MODGAP_CACHE", str(tmp_path_factory.mktemp("cache")))
-        result = TransferResult(run_race(request_of(path), folder, Backend("serial")), folder)
+        result = TransferResult(run_race(request_of(path), folder, Backend(1)), folder)
     result.write(folder)
     return result
 
@@ -561,8 +562,8 @@ def test_groups_are_no_reason_for_a_blank_difference(tmp_path):
     y = np.arange(160) % 2
     x = rng.standard_normal((160, 1, 8)) + y[:, None, None]
     np.savez(tmp_path / "data.npz", x=x.astype(np.float32), y=y, groups=groups)
-    request = RaceRequest(series(tmp_path / "data.npz"), steps=(LINEAR,), history=False)
-    result = TransferResult(run_race(request, tmp_path / "best", Backend("serial")), tmp_path / "best")
+    request = RaceRequest(series(tmp_path / "data.npz"), steps=(LINEAR,))
+    result = TransferResult(run_race(request, tmp_path / "best", Backend(1)), tmp_path / "best")
     constant = result.answer.tables[0].rows[-1]
     assert all(constant[3:6])
     assert result.answer.verdicts[0].label in ("Better than chance", "Not shown better")
@@ -572,8 +573,8 @@ def test_values_whose_lowest_constant_is_another_are_never_better_than_chance(tm
     rng = np.random.default_rng(0)
     x = rng.standard_normal((160, 1, 8)).astype(np.float32)
     np.savez(tmp_path / "data.npz", x=x, y=1 + x + 0.1 * rng.standard_normal(x.shape).astype(np.float32))
-    request = RaceRequest(series(tmp_path / "data.npz"), steps=(LINEAR,), history=False)
-    result = TransferResult(run_race(request, tmp_path / "best", Backend("serial")), tmp_path / "best")
+    request = RaceRequest(series(tmp_path / "data.npz"), steps=(LINEAR,))
+    result = TransferResult(run_race(request, tmp_path / "best", Backend(1)), tmp_path / "best")
     assert result.run.record["result"]["metric"] == "nRMSE"
     verdict = result.answer.verdicts[0]
     assert verdict.label == "Lower than a constant"
@@ -585,8 +586,8 @@ def test_what_is_said_of_the_data_is_said_once(sources, tmp_path, monkeypatch, c
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.csv").write_text("age,dose,label\n" + "".join(f"{n % 7},{n % 5},{n % 2}\n" for n in range(60)))
     caplog.set_level("INFO", logger="modgap")
-    request = RaceRequest(TargetRequest("rows.csv"), steps=(LINEAR, replace(TRAINED, folds=1)), history=False)
-    race = run_race(request, tmp_path / "best", Backend("serial"))
+    request = RaceRequest(TargetRequest("rows.csv"), steps=(LINEAR, replace(TRAINED, folds=1)))
+    race = run_race(request, tmp_path / "best", Backend(1))
     TransferResult(race, tmp_path / "best").write(tmp_path / "best")
     # Epochs of the steps and of the final fits do not name the model.
     assert len(race.tested) == 3
@@ -608,11 +609,11 @@ def test_a_resumed_race_keeps_what_was_measured(tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO", logger="modgap")
     rows = "".join(f"{n // 6},{n % 7},{n % 5},{n % 2}\n" for n in range(60))
     (tmp_path / "rows.csv").write_text(f"patient,age,dose,label\n{rows}")
-    request = RaceRequest(TargetRequest("rows.csv"), 0, history=False)
-    first = run_race(request, tmp_path / "best", Backend("serial"))
+    request = RaceRequest(TargetRequest("rows.csv"), 0)
+    first = run_race(request, tmp_path / "best", Backend(1))
     caplog.clear()
     absolute = replace(request, target=request.target.absolute())
-    again = TransferResult(run_race(absolute, tmp_path / "best", Backend("serial"), resume=True), tmp_path / "best")
+    again = TransferResult(run_race(absolute, tmp_path / "best", Backend(1), resume=True), tmp_path / "best")
     assert again.race.seconds == pytest.approx(first.seconds, abs=1e-3)
     assert f"The transfer is resumed: {len(first.outcomes)} steps done" in caplog.text
     assert "Plan" not in caplog.text
@@ -629,7 +630,7 @@ def test_a_start_that_failed_is_no_race(path, tmp_path):
     folder = tmp_path / "best"
     folder.mkdir()
     (folder / "request.json").write_text('{"minutes": 5, "data": "of before the repair"}')
-    race = run_race(request_of(path, steps=(LINEAR,)), folder, Backend("serial"))
+    race = run_race(request_of(path, steps=(LINEAR,)), folder, Backend(1))
     assert race.tested[0].title == "baseline linear"
 
 
@@ -640,16 +641,14 @@ def test_a_race_can_get_more_minutes(path, tmp_path, caplog):
     def progress(stage, share):
         shares[stage] = shares.get(stage, 0.0) + share
 
-    first = run_race(request_of(path, steps=(), minutes=0), folder, Backend("serial"))
+    first = run_race(request_of(path, steps=(), minutes=0), folder, Backend(1))
     assert {one.step.kind for one in first.outcomes} == {"baseline"}
     late = replace(outcome(PROBE, 0.5), reason="It would not have ended within the time: it needed about 9 s more.")
     line = json.dumps({**late.to_record(), "number": 99, "elapsed": 1.0, "rows": [], "losses": []})
     with (folder / STEPS).open("a") as file:
         file.write(line + "\n")
     caplog.set_level("INFO", logger="modgap")
-    longer = run_race(
-        request_of(path, steps=(), minutes=0.9), folder, Backend("serial"), resume=True, progress=progress
-    )
+    longer = run_race(request_of(path, steps=(), minutes=0.9), folder, Backend(1), resume=True, progress=progress)
     # A step that was given up is tried again.
     assert [one.reason for one in longer.outcomes if one.step.model == PROBE.model] == [""]
     assert longer.outcomes[: len(first.outcomes)][0].step == first.outcomes[0].step
@@ -661,7 +660,7 @@ def test_a_race_can_get_more_minutes(path, tmp_path, caplog):
     assert len(list((folder / "models").glob("*/run.json"))) == len(longer.tested)
     assert all(share == pytest.approx(1) for share in shares.values())
     with pytest.raises(UsageError, match="It can only get more"):
-        run_race(request_of(path, steps=(), minutes=0.5), folder, Backend("serial"), resume=True)
+        run_race(request_of(path, steps=(), minutes=0.5), folder, Backend(1), resume=True)
     messages = [record.getMessage() for record in caplog.records]
     assert len([text for text in messages if "columns of values" in text]) <= 1
 
@@ -685,17 +684,17 @@ def test_an_interrupted_race_ends_the_same(done, path, tmp_path, monkeypatch):
 
     monkeypatch.setattr(race_module._Running, "_final_run", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run_race(request_of(path), folder, Backend("serial"))
+        run_race(request_of(path), folder, Backend(1))
     # The last line was not finished.
     lines = (folder / STEPS).read_text().splitlines(keepends=True)
     (folder / STEPS).write_text("".join(lines[:2]) + lines[2][:40])
     with pytest.raises(UsageError, match="already contains a transfer"):
-        run_race(request_of(path), folder, Backend("serial"))
+        run_race(request_of(path), folder, Backend(1))
     with pytest.raises(UsageError, match="another `minutes`"):
-        run_race(request_of(path, minutes=1.0), folder, Backend("serial"), resume=True)
+        run_race(request_of(path, minutes=1.0), folder, Backend(1), resume=True)
     with pytest.raises(UsageError, match="another `limit`"):
-        run_race(request_of(path, samples=SampleRequest(limit=50)), folder, Backend("serial"), resume=True)
-    resumed = run_race(request_of(path), folder, Backend("serial"), resume=True)
+        run_race(request_of(path, samples=SampleRequest(limit=50)), folder, Backend(1), resume=True)
+    resumed = run_race(request_of(path), folder, Backend(1), resume=True)
     assert [one.step for one in resumed.outcomes] == list(ALL_STEPS)
     for one, other in zip(resumed.outcomes, done.race.outcomes, strict=True):
         np.testing.assert_allclose(one.losses, other.losses, rtol=1e-6)
@@ -703,7 +702,7 @@ def test_an_interrupted_race_ends_the_same(done, path, tmp_path, monkeypatch):
         assert (one.title, one.run.record["result"]["test"]) == (other.title, other.run.record["result"]["test"])
     (folder / STEPS).write_text("[]\n")
     with pytest.raises(InputError, match="not the result of a step"):
-        run_race(request_of(path), folder, Backend("serial"), resume=True)
+        run_race(request_of(path), folder, Backend(1), resume=True)
 
 
 def test_a_lost_worker_is_a_model_that_failed(path, tmp_path, monkeypatch):
@@ -716,11 +715,9 @@ def test_a_lost_worker_is_a_model_that_failed(path, tmp_path, monkeypatch):
     monkeypatch.setattr(Backend, "run", run)
     folder = tmp_path / "best"
     folder.mkdir()
-    race = run_race(request_of(path, steps=(LINEAR, PROBE)), folder, Backend("serial"))
+    race = run_race(request_of(path, steps=(LINEAR, PROBE)), folder, Backend(1))
     assert [one.reason for one in race.outcomes] == ["", "Its worker was lost."]
     assert race.tested[0].name == "baseline"
-    with pytest.raises(UsageError, match="computes its steps"):
-        run_race(request_of(path), tmp_path / "other", Backend("cached"))
 
 
 def test_steps_are_repeated_from_the_record(done, path, tmp_path):
@@ -742,11 +739,11 @@ def test_other_folders_are_refused(path, tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "a.txt").touch()
     with pytest.raises(UsageError, match="contains other files"):
-        run_race(request_of(path), tmp_path / "other", Backend("serial"))
+        run_race(request_of(path), tmp_path / "other", Backend(1))
     with pytest.raises(UsageError, match="minutes"):
         RaceRequest(TargetRequest(str(path)), -1.0)
     with pytest.raises(UsageError, match="is a file"):
-        run_race(request_of(path), tmp_path / "other" / "a.txt", Backend("serial"))
+        run_race(request_of(path), tmp_path / "other" / "a.txt", Backend(1))
 
 
 @pytest.mark.usefixtures("own_cache")
@@ -904,8 +901,19 @@ def test_several_values_of_a_sample_are_no_field(tmp_path):
     model = modgap.TransferRegressor(minutes=0).fit(x, x @ rng.standard_normal((3, 3)))
     assert model.predict(x).shape == (60, 3)
     data = read_labeled(TargetRequest(*stored_target(tmp_path, x)), None, 0).data
-    assert strategy_of(TargetRequest(*stored_target(tmp_path, x)), ["a"], Labeled(data, data.train, data.train), 0,
-                       seconds=1, workers=1, history=False).probes  # fmt: skip
+    assert strategy_of(TargetRequest(*stored_target(tmp_path, x)), ["a"], Labeled(data, data.train, data.train),
+                       seconds=1, workers=1).probes  # fmt: skip
+
+
+def test_sources_are_tried_in_the_order_that_is_known_for_the_kind(tmp_path):
+    request = TargetRequest(*stored_target(tmp_path, np.random.default_rng(0).standard_normal((60, 3))))
+    data = read_labeled(request, None, 0).data
+    known = known_sources("table", method="probes")
+    names = ["vit-fashion@64px", *known.names[::-1], "unknown"]
+    found = strategy_of(request, names, Labeled(data, data.train, data.train), seconds=1, workers=1).sources
+    places = [known.names.index(name.partition("@")[0]) for name in found[:-1]]
+    assert places == sorted(places)
+    assert found[-1] == "unknown"
 
 
 def stored_target(folder, x):

@@ -56,7 +56,7 @@ def table_file(folder, task="classification", split=False):
 
 def finished(target, folder):
     folder.mkdir()
-    result = TransferResult(run_race(RaceRequest(target, 0, steps=STEPS), folder, Backend("serial")), folder)
+    result = TransferResult(run_race(RaceRequest(target, 0, steps=STEPS), folder, Backend(1)), folder)
     result.write(folder)
     return result
 

@@ -50,7 +50,7 @@ from modgap.statistics.intervals import estimate_mean
 from modgap.statistics.paired import paired_difference
 from modgap.statistics.sample_file import read_sample_file
 from modgap.targets import TargetRequest, open_target
-from tests.backend_jobs import Killer, Place, Square, Variables
+from tests.backend_jobs import Killer, Place, Square, Variables, dask_cluster
 from tests.commands import run_in_process
 from tests.forked_commands import ForkedCommand
 from tests.ranking_records import make_ranking
@@ -300,10 +300,10 @@ def test_a_source_runs_over_its_own_surrogate_once_for_all_targets(tmp_path, own
 def test_a_source_runs_over_its_own_surrogate_only_for_scores_that_use_it(tmp_path, own_cache, opened_surrogates):
     target = small_target(tmp_path, 0)
     options = {"by": "knn", "resamples": 0, "controls": False, "baselines": "none"}
-    first = rank(target, ["vit-fashion"], RankRequest(scores=("knn",), **options), Backend("serial"))
+    first = rank(target, ["vit-fashion"], RankRequest(scores=("knn",), **options), Backend(1))
     assert opened_surrogates == []
     assert "source-error" not in first.tables
-    later = rank(target, ["vit-fashion"], RankRequest(scores=("knn", "source-error"), **options), Backend("serial"))
+    later = rank(target, ["vit-fashion"], RankRequest(scores=("knn", "source-error"), **options), Backend(1))
     assert opened_surrogates == ["fashion-mnist"]
     assert 0 <= later.tables["source-error"].standings.values[0] <= 1
     # The pass over the target was not repeated.
@@ -313,10 +313,11 @@ def test_a_source_runs_over_its_own_surrogate_only_for_scores_that_use_it(tmp_pa
 # Jobs and backends
 
 
-@pytest.mark.parametrize("name", ["serial", "loky", pytest.param("dask", marks=pytest.mark.long)])
-def test_backends_give_every_result_once(name):
-    results = sorted(Backend(name, 2).run([Square(n) for n in range(12)]))
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_result_is_given_once(workers):
+    results = sorted(Backend(workers).run([Square(n) for n in range(12)]))
     assert results == [(n, n**2) for n in range(12)]
+    assert list(Backend(workers).run([])) == []
 
 
 def test_short_jobs_run_in_this_process_first_and_leave_its_threads_alone(monkeypatch):
@@ -326,7 +327,7 @@ def test_short_jobs_run_in_this_process_first_and_leave_its_threads_alone(monkey
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        results = dict(Backend("loky", 2).run([Place()] * 5, short=True))
+        results = dict(Backend(2).run([Place()] * 5, short=True))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -341,36 +342,30 @@ def test_workers_serve_later_stages_with_the_environment_of_the_moment(monkeypat
         if data:
             monkeypatch.setenv("MODGAP_DATA", data)
         monkeypatch.setenv("HF_TOKEN", token)
-        seen.append([result for _, result in Backend("loky", 2).run([Variables()] * 4)])
+        seen.append([result for _, result in Backend(2).run([Variables()] * 4)])
     assert len({process for results in seen for process, _, _ in results}) <= 2
     assert [{result[1:] for result in results} for results in seen] == [{("one", "a")}, {(None, "b")}, {("two", "b")}]
 
 
 def test_one_pass_alone_runs_in_this_process_with_all_cores():
-    backend = Backend("loky", 4)
+    backend = Backend(4)
     assert (backend.idle_cores(2, "cpu"), backend.idle_cores(1, "cpu")) == (2, 4)
     ((_, (process, _)),) = backend.run([Place()], device="cpu")
     assert process == os.getpid()
-    assert Backend("slurm").idle_cores(1, "cuda") == 1
+    assert Backend(address="127.0.0.1:9").idle_cores(1, "cuda") == 1
 
 
 def test_a_lost_worker_costs_only_its_job(tmp_path, monkeypatch):
     monkeypatch.setattr(engine, "MAX_TRIES", 2)
     jobs = [Square(1), Killer(tmp_path / "once"), Square(2), Killer(tmp_path / "always", always=True), Square(3)]
-    results = dict(Backend("loky", 2).run(jobs))
+    results = dict(Backend(2).run(jobs))
     assert results == {0: 1, 1: "survived", 2: 4, 3: LOST, 4: 9}
-
-
-def test_unknown_backends_raise():
-    with pytest.raises(UsageError, match=r"There is no backend 'spark'. Expected one of: serial, loky, dask, slurm, "):
-        Backend("spark")
-    assert list(Backend("loky").run([])) == []
 
 
 def test_jobs_are_computed_only_once(small_images, own_cache):
     request = RankRequest(scores=CHEAP, resamples=4, samples=SampleRequest(input_size=32), controls=False)
-    first = rank(str(small_images), [VIT], request, Backend("serial"))
-    again = rank(str(small_images), [VIT], request, Backend("serial"))
+    first = rank(str(small_images), [VIT], request, Backend(1))
+    again = rank(str(small_images), [VIT], request, Backend(1))
     assert first.jobs["features"] == (1, 0, 0)
     assert again.jobs["features"] == (0, 1, 0)
     n_baselines = sum(row.kind == BASELINE for row in first.rows)
@@ -378,9 +373,7 @@ def test_jobs_are_computed_only_once(small_images, own_cache):
     assert again.jobs["scores"] == (0, first.jobs["scores"].computed, 0)
     assert scores_and_pairs(first) == scores_and_pairs(again)
     # A further score costs only the jobs of that score.
-    more = rank(
-        str(small_images), [VIT], RankRequest(**{**vars(request), "scores": (*CHEAP, "gbc")}), Backend("serial")
-    )
+    more = rank(str(small_images), [VIT], RankRequest(**{**vars(request), "scores": (*CHEAP, "gbc")}), Backend(1))
     assert more.jobs["scores"][0] == 2
 
 
@@ -388,7 +381,7 @@ def test_score_sources_agrees_with_rank(small_images, own_cache):
     request = RankRequest(
         scores=("knn",), by="knn", resamples=10, samples=SampleRequest(input_size=32), controls=False, baselines="none"
     )
-    standings = rank(str(small_images), [VIT, CNN], request, Backend("serial")).tables["knn"].standings
+    standings = rank(str(small_images), [VIT, CNN], request, Backend(1)).tables["knn"].standings
     passes = {
         name: extract(
             name,
@@ -482,16 +475,17 @@ FIVE = ",".join(f"random:timm:test_{name}" for name in ("vit", "vit2", "resnet",
 
 def ranking_arguments(target, *options):
     return ["rank", "--target", target, "--sources", FIVE, "--input-size", "32", "--resamples", "30", "--by",
-            "knn", "--score", "leep", "--score", "nce", "--quiet", "--json", "--jobs", "2", *options]  # fmt: skip
+            "knn", "--score", "leep", "--score", "nce", "--quiet", "--json", *options]  # fmt: skip
 
 
 @pytest.fixture
 def start_ranking(uninterrupted, own_cache, tmp_path_factory):
     """Start the ranking of `uninterrupted` in a process that can be killed, with the test's cache."""
 
-    def start(*options):
+    def start(*where):
+        arguments = ranking_arguments(uninterrupted[0], *(where or ("--jobs", "2")))
         folder = tmp_path_factory.mktemp("ranking") / "output"
-        return ForkedCommand(ranking_arguments(uninterrupted[0], *options), {"MODGAP_CACHE": str(own_cache)}, folder)
+        return ForkedCommand(arguments, {"MODGAP_CACHE": str(own_cache)}, folder)
 
     return start
 
@@ -515,7 +509,7 @@ def ranking_of_five(tmp_path_factory):
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(3), 20)
     np.savez(folder / "small.npz", x=rng.random((60, 1, 12, 12), np.float32) + labels[:, None, None, None], y=labels)
-    arguments = ranking_arguments(folder / "small.npz", "--backend", "serial")
+    arguments = ranking_arguments(folder / "small.npz", "--jobs", "1")
     done = run_in_process(*arguments, MODGAP_CACHE=str(folder / "cache"))
     assert done.returncode == 0, done.stderr
     return folder / "small.npz", strict(done.stdout)
@@ -549,14 +543,17 @@ def test_killing_a_dask_worker_changes_no_result(uninterrupted, start_ranking, o
     import psutil
 
     _, expected = uninterrupted
-    process = start_ranking("--backend", "dask")
-    wait_for_entries(own_cache, 9, process)
-    workers = [
-        child for child in psutil.Process(process.pid).children(recursive=True) if "spawn_main" in str(child.cmdline())
-    ]
-    assert len(workers) >= 2
-    workers[-1].kill()
-    record = strict(process.finish())
+    with dask_cluster() as address:
+        children = psutil.Process().children(recursive=True)
+        workers = [child for child in children if "spawn_main" in str(child.cmdline())]
+        assert len(workers) == 2
+        process = start_ranking("--address", address)
+        wait_for_entries(own_cache, 9, process)
+        n_before = len(modification_times(own_cache))
+        workers[-1].kill()
+        record = strict(process.finish())
+        n_after = len(modification_times(own_cache))
+    assert 9 <= n_before < n_after
     assert (record["sources"], record["pairs"]) == (expected["sources"], expected["pairs"])
 
 
@@ -592,7 +589,7 @@ def ranking_of_two(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MODGAP_CACHE", str(folder / "cache"))
         request = RankRequest(resamples=6, samples=SampleRequest(input_size=32), report_details=True)
-        return rank(str(folder / "small.npz"), [VIT.removeprefix("random:"), VIT, CNN], request, Backend("serial"))
+        return rank(str(folder / "small.npz"), [VIT.removeprefix("random:"), VIT, CNN], request, Backend(1))
 
 
 def test_a_source_that_fails_has_a_row_with_the_reason(ranking):
@@ -614,7 +611,7 @@ def test_baselines_have_an_error_beside_the_linear_probes_alone(ranking):
 
 
 def test_a_requested_control_that_fails_is_reported(small_images):
-    ranking = rank(str(small_images), [VIT, "random:timm:nothing_such"], replace(SMALL, by="knn"), Backend("serial"))
+    ranking = rank(str(small_images), [VIT, "random:timm:nothing_such"], replace(SMALL, by="knn"), Backend(1))
     rows = [(row.name, row.kind, bool(row.reason)) for row in ranking.rows if row.kind != BASELINE]
     assert rows == [(VIT, "source", False), ("random:timm:nothing_such", "source", True)]
     assert [row.name for row in ranking.failed] == ["random:timm:nothing_such"]
@@ -628,7 +625,7 @@ def test_discrepancy_needs_as_many_source_classes_as_target_classes():
 
 
 def test_recommendation_warns_if_random_weights_are_better(small_images):
-    ranking = rank(str(small_images), [VIT, CNN], replace(SMALL, by="knn", resamples=12), Backend("serial"))
+    ranking = rank(str(small_images), [VIT, CNN], replace(SMALL, by="knn", resamples=12), Backend(1))
     table = ranking.tables[ranking.by]
     first = table.first_source
     rows = [*ranking.rows, replace(ranking.rows[first], name=f"random:{ranking.rows[first].name}", kind=CONTROL)]
@@ -812,8 +809,12 @@ def test_exit_code_is_1_if_a_source_failed(modgap, small_images):
         (["--by", "lepe"], "Unknown score 'lepe'"),
         (["--score", "nothing"], "Unknown score 'nothing'"),
         (["--resamples", "1"], "--resamples is 1, which is too few to estimate intervals. Pass at least 10, or 0"),
-        (["--address", "x:1"], "--address applies to --backend dask, not to loky"),
-        (["--cluster", "a=b"], "--cluster applies to --backend slurm, pbs and lsf, not to loky"),
+        (["--address", "x:1", "--jobs", "2"], "--jobs is the number of processes on this machine, and with --address"),
+        (["--backend", "dask"], "--backend was removed. Pass --jobs 1 for one job after the other, or --address"),
+        (["--cluster", "a=b"], "--cluster was removed. Start workers of Dask with dask-jobqueue"),
+        (["--shard", "1/2"], "--shard was removed. Start workers of Dask with your scheduler"),
+        (["--status", "out"], "--status was removed. A running command shows how far it is"),
+        (["--cached"], "--cached was removed. Run the same command without it"),
         (["--splits", "0"], "--splits is 0, but it must be at least 1."),
         (["--per-class", "0"], "--per-class is 0, but it must be at least 1."),
         (["--limit", "-1"], "--limit is -1, but it must be at least 0."),
@@ -876,7 +877,7 @@ def texts(tmp_path):
 def test_the_data_that_a_head_is_fitted_on_are_named(own_cache, caplog, monkeypatch, texts):
     monkeypatch.setattr(probe_head, "MOST_SAMPLES", 200)
     monkeypatch.setattr(extraction, "MOST_SURROGATE_SAMPLES", 200)
-    options = {"limit": 40, "resamples": 0, "controls": False, "baselines": "none", "backend": "serial"}
+    options = {"limit": 40, "resamples": 0, "controls": False, "baselines": "none", "jobs": 1}
     modgap.rank(texts, ["minilm"], **options)
     message = "A linear head was fitted on ner-tweets for minilm, which has no classification head."
     assert [record.message.startswith(message) for record in caplog.records].count(True) == 1
@@ -887,7 +888,7 @@ def test_the_data_that_a_head_is_fitted_on_are_named(own_cache, caplog, monkeypa
 
 @pytest.mark.bundle
 def test_a_source_without_a_head_names_the_installed_data_of_its_modality(own_cache, texts):
-    options = {"limit": 40, "resamples": 0, "controls": False, "baselines": "none", "backend": "serial"}
+    options = {"limit": 40, "resamples": 0, "controls": False, "baselines": "none", "jobs": 1}
     start = 'with `head="probe:SURROGATE"`. Installed data of the kind text: ner-tweets'
     with pytest.raises(UsageError) as error:
         modgap.measure("minilm", texts, limit=40)

@@ -120,10 +120,6 @@ ROWS = [
         (v.CLEAR, v.NO, WITH_SCORE),
         "By LEEP, random weights are better than swin: compare it with a model trained from scratch.",
     ),
-    (
-        (v.FORECASTED, v.LIKELY, v.BOTH),
-        "Fine-tune swin: the best of 3 sources with a probability of 62 %, expected error 0.241.",
-    ),
     ((v.SINGLE, v.LIKELY, v.BOTH), "Transfer from swin, the only source that was fine-tuned."),
     ((v.SINGLE, v.LIKELY, v.NOTHING), "swin is the only source; compare it with a model trained from scratch."),
     (
@@ -153,11 +149,7 @@ ROWS = [
 
 def judgment_in(choice, help_, tuned, beside=None, majority=None):
     score = "leep" if tuned == v.NOTHING else "pilot"
-    if choice == v.FORECASTED:
-        values = {"first": "swin", "score": score, "sources": 3, "chance": 0.62, "record": [9, 12]}
-        checks = [Check("history", v.INFO, {**values, "expected_value": 0.2412, "expected_interval": [0.1, 0.4]})]
-    else:
-        checks = [] if choice == v.NONE else [other_sources(choice, score=score)]
+    checks = [] if choice == v.NONE else [other_sources(choice, score=score)]
     if tuned in (v.BOTH, WITH_SCORE):
         measured = control(CONTROL_WORSE)
         score = "pilot" if tuned == v.BOTH else "leep"
@@ -414,7 +406,7 @@ def test_the_next_step_says_what_its_commands_do():
     assert judgment_answer(verdict).commands == ("modgap train --target 'my data.csv'",)
     assert next_step(verdict) == "Run this command."
     piloted = verdict_of(v.TIE, [], commands=(("modgap", "rank", "--pilot", "3"),))
-    assert next_step(piloted) == "Fine-tune the first sources briefly, and let their errors decide."
+    assert next_step(piloted) == "Fine-tune the first known sources briefly, and let their errors decide."
     for count, comparative in ((2, "lower"), (3, "lowest")):
         text = next_step(verdict_of(v.TIE, [], commands=commands * count))
         assert text == f"Run these commands and keep the model with the {comparative} validation error."

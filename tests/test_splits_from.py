@@ -283,7 +283,7 @@ def test_commands_take_the_splits_of_a_list(tmp_path, monkeypatch):
     written = run_in_process("features", "--source", "vit-fashion", *data, "--split", "test", "--out", "f.npz")
     assert written.returncode == 0, written.stderr
     assert np.load("f.npz")["samples"].tolist() == list(range(4, 120, 5))
-    quick = ("--by", "knn", "--score", "knn", "--no-controls", "--baselines", "none", "--backend", "serial", "--json")
+    quick = ("--by", "knn", "--score", "knn", "--no-controls", "--baselines", "none", "--jobs", "1", "--json")
     ranked = run_in_process("rank", "--sources", "vit-fashion", *data, *quick, "--splits", "2")
     assert ranked.returncode == 0, ranked.stderr
     ranking = json.loads(ranked.stdout)

@@ -90,8 +90,8 @@ def test_each_command_takes_the_table_with_the_flags_of_the_others(houses, tmp_p
         "--no-controls",
         "--baselines",
         "none",
-        "--backend",
-        "serial",
+        "--jobs",
+        "1",
     )
     ranked = run_in_process("rank", "--sources", "vit-fashion", *data, "--pseudo-classes", "10", *scores)
     assert ranked.returncode == 0, ranked.stderr

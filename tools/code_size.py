@@ -27,6 +27,7 @@ BESIDE = {
     "tests": "tests of the core",
     "zoo/tests": "tests of the zoo",
     "benchmarks": "benchmarks",
+    "benchmarks/tests": "tests of benchmarks",
 }
 OPTIONS = """
 import click
@@ -209,7 +210,8 @@ def main() -> None:
         print(f"{lines:7,}  {name}")
     print(f"{total:7,}  code lines of modgap and cli")
     for folder, title in BESIDE.items():
-        lines = measure(root, [folder]).lines
+        counted = measure(root, [folder]).lines
+        lines = {name: n for name, n in counted.items() if name == folder or name not in BESIDE}
         if len(lines) > 1:
             print("".join(f"{n:7,}  {name}\n" for name, n in sorted(lines.items())), end="")
         print(f"{sum(lines.values()):7,}  code lines of {title}")

@@ -168,7 +168,7 @@ def _summary(output: str) -> str:
 
 @contextmanager
 def open_folder(parent: Path | None = None) -> Iterator[Path]:
-    """Yield a temporary folder that other users can enter, because tests of a shared cache run commands as such."""
+    """Yield a temporary folder that other users can enter, because tests of unreadable files run as such."""
     with tempfile.TemporaryDirectory(prefix="modgap-release-", dir=parent) as name:
         folder = Path(name)
         folder.chmod(0o755)

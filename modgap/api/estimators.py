@@ -122,7 +122,6 @@ class _TransferEstimator(BaseEstimator):  # type: ignore[misc]
                 steps=None if steps is None else Path(steps),
                 device=self.device,
                 seed=_seed(self.random_state),
-                backend="serial" if workers == 1 else "loky",
                 jobs=workers,
                 custom_data=custom_data,
             )

@@ -41,8 +41,8 @@ def rank(
     head: str = "auto",
     controls: bool = True,
     baselines: str = "quick",
-    backend: str = "loky",
     jobs: int | None = None,
+    address: str | None = None,
     custom_data: CustomData | Mapping[str, str] | None = None,
     data_dir: str | Path | None = None,
     pseudo_classes: int | None = None,
@@ -81,10 +81,10 @@ def rank(
         controls: True to score a random-weights control of each source too.
         baselines: Models of the target's field to compare with the sources by cross-validation: `quick` for those that
             take little time, `all` for all that suit the target, `none`, or names with commas between them.
-        backend: Where the jobs run: `loky` (processes on this machine), `serial`, `dask`, `slurm`, `pbs`, `lsf`, or
-            `cached` to compute nothing.
-        jobs: Number of processes on this machine, or of workers of a cluster; None for one for each core, or for each
-            job up to 50.
+        jobs: Number of processes on this machine, of which 1 runs one job after the other in this process; None for
+            one process on each core.
+        address: Address of the scheduler of a running cluster of Dask whose workers run the jobs, such as
+            `tcp://10.0.0.1:8786`; None to run them on this machine.
         custom_data: Description of custom data, or its fields as a mapping such as `{"label_column": "rhythm"}`.
         data_dir: Data directory that holds the files of the target's manifest; None for the default one.
         pseudo_classes: Number of clusters that serve as the classes of a regression target; None for the manifest's.
@@ -103,7 +103,7 @@ def rank(
         InputError: If the target, or each of several, cannot be used.
 
     Example:
-        >>> ranking = rank("digits", ["vit-fashion"], limit=300, resamples=0, baselines="none", backend="serial")
+        >>> ranking = rank("digits", ["vit-fashion"], limit=300, resamples=0, baselines="none", jobs=1)
         >>> ranking.to_frame()[["source", "kind"]].values.tolist()
         [['vit-fashion', 'source'], ['random:vit-fashion', 'random-weights control']]
     """
@@ -140,13 +140,13 @@ def rank(
                 f"`{unfit[0]}` applies to one target, and `target` is a list. Rank the targets one by one."
             )
         targets = targets_of_names(target, pseudo_classes)
-        return rank_targets(targets, sources, request, Backend(backend, jobs), progress)
+        return rank_targets(targets, sources, request, Backend(jobs, address), progress)
     assert isinstance(target, str | Path | tuple)
     return rank_sources(
         target_request(target, custom_data, data_dir, pseudo_classes),
         sources,
         request,
-        Backend(backend, jobs),
+        Backend(jobs, address),
         progress=progress,
     )
 

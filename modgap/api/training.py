@@ -107,7 +107,7 @@ def train(
             raise UsageError("`jobs` runs the trials of a sweep side by side. Pass `sweep`, or leave `jobs` out.")
         run = run_training(request, Path(out), resume=resume, progress=progress, on_epoch_end=on_epoch_end)
     else:
-        backend = None if jobs is None else Backend("loky", jobs)
+        backend = None if jobs is None else Backend(jobs)
         values = {
             key: (values,) if isinstance(values, str) else tuple(map(_setting, values))
             for key, values in (sweep or {}).items()

@@ -26,7 +26,6 @@ def transfer(
     limit: int | None = None,
     device: str = "auto",
     seed: int = 0,
-    backend: str = "loky",
     jobs: int | None = None,
     resume: bool = False,
     custom_data: CustomData | Mapping[str, str] | None = None,
@@ -51,8 +50,8 @@ def transfer(
         limit: Largest number of samples of each split; None for all.
         device: `auto`, `cpu`, `cuda` or `mps`.
         seed: Seed of every random draw.
-        backend: Where the steps run: `loky` (processes on this machine), `serial`, `dask`, `slurm`, `pbs` or `lsf`.
-        jobs: Number of processes on this machine; None for one for each core.
+        jobs: Number of processes on this machine, of which 1 runs one step after the other in this process; None for
+            one process on each core.
         resume: True to continue an interrupted transfer, or a finished one with more minutes.
         custom_data: Description of custom data, or its fields as a mapping such as `{"label_column": "rhythm"}`.
         data_dir: Data directory that holds the files of the target's manifest; None for the default one.
@@ -71,7 +70,7 @@ def transfer(
         >>> from tempfile import TemporaryDirectory
         >>> import modgap
         >>> with TemporaryDirectory() as folder:
-        ...     result = modgap.transfer("wine", f"{folder}/best", minutes=0, backend="serial")
+        ...     result = modgap.transfer("wine", f"{folder}/best", minutes=0, jobs=1)
         ...     model = modgap.load_run(result.folder)
         >>> result.run.record["method"], result.run.record["result"]["metric"]
         ('baseline:extra-trees', '0-1 error %')
@@ -84,7 +83,7 @@ def transfer(
         () if steps is None else tuple(read_steps(Path(steps))),
     )
     folder = Path(out)
-    race = run_race(request, folder, Backend(backend, jobs), resume=resume, progress=progress)
+    race = run_race(request, folder, Backend(jobs), resume=resume, progress=progress)
     result = TransferResult(race, folder)
     result.write(folder)
     return result

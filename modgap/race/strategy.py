@@ -224,7 +224,7 @@ class Strategy:
         return [replace(step, labeled=None, folds=folds) for step in chosen]
 
     def _trainings(self, outcomes: Sequence[Outcome]) -> list[Step]:
-        """Return trainings of the best sources by earlier targets and by probes, at several rates."""
+        """Return trainings of the best sources at several rates."""
         epochs = int(np.clip(-(-SEEN // self.n_labeled), 1, MOST_EPOCHS))
         few = None if self.n_labeled <= SEEN else SEEN
         sources, starts = self.sources_to_train(outcomes), self._probed(outcomes)
@@ -269,7 +269,7 @@ class Strategy:
     # Sources and time
 
     def sources_to_train(self, outcomes: Sequence[Outcome]) -> list[str]:
-        """Return the sources, by the mean of their ranks by earlier targets and by the errors of their probes."""
+        """Return the sources, by the mean of their places among the known sources and among the probes."""
         by_probe = self._probed(outcomes)
         ranks = {
             name: number + (by_probe.index(name) if name in by_probe else len(self.sources))

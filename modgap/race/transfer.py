@@ -223,8 +223,6 @@ def run_race(
         InputError: When data is missing, or no model could be fitted.
     """
     backend = backend or Backend()
-    if backend.name == "cached":
-        raise UsageError('A transfer computes its steps. Pass another `backend` than "cached".')
     for name in request.sources:
         open_source(name)
     begun_request(folder, resume=resume)
@@ -344,8 +342,6 @@ class _Running:
 
     def _workers(self) -> int:
         """Return how many steps run side by side."""
-        if not self.backend.is_on_this_machine:
-            return self.backend.workers or 1
         return self.backend.side_by_side(MANY, self.request.samples.device)
 
     def _restore_outcomes(self, n_labeled: int) -> None:

@@ -62,13 +62,6 @@ class ExtractJob:
         with hold_device(self.request.samples.device) as device:
             return extraction.run(device)
 
-    def load_cached(self) -> Extracted | None:
-        """Return the reference to the outputs if they are in the cache, which needs no device. None if they are not."""
-        try:
-            return prepare_extraction(self.source, self.target.open(), self.request).find_cached()
-        except Exception:  # Without weights or data it is not known what would be in the cache.
-            return None
-
 
 @dataclass(frozen=True)
 class OutputsJob(CachedJob[ScoreResult | Failure]):

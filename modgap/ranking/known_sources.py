@@ -127,7 +127,10 @@ def known_sources_of(target: TargetRequest, table: Table, manifest: Manifest, me
     kind, why = kind_of(manifest), ""
     if kind == TEXT:
         told = target.custom_data.kind if target.custom_data else None
-        kind, why = (STRING, "") if told == STRING else text_kind(table.samples)
+        recorded = {
+            name for name in (TEXT, STRING) if any(manifest.name in one[name]["without"] for one in _lists().values())
+        }
+        kind, why = (told or recorded.pop(), "") if told or recorded else text_kind(table.samples)
     return known_sources(kind, manifest.name, method, why)
 
 
@@ -142,12 +145,12 @@ def text_kind(texts: Samples) -> tuple[str, str]:
     numbers = np.unique(np.linspace(0, len(texts) - 1, min(SAMPLES_READ, len(texts))).astype(int))
     values = [str(texts[int(number)]).strip() for number in numbers]
     spaced, length = float(np.mean([" " in value for value in values])), float(np.median([*map(len, values)]))
-    kind = TEXT if spaced >= SPACED and length >= LENGTH else STRING
+    kind, other = (TEXT, STRING) if spaced >= SPACED and length >= LENGTH else (STRING, TEXT)
     why = (
         f"The samples count as {kind}s: {100 * spaced:.0f} % of them have a space, and their median length is "
-        f"{length:.0f} characters."
+        f"{length:.0f} characters. If they are {other}s, pass --kind {other}."
     )
-    return kind, why if kind == TEXT else f"{why} Pass --kind text if they are texts."
+    return kind, why
 
 
 @functools.cache

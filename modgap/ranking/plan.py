@@ -38,7 +38,7 @@ class RankPlan:
         kind: Kind of its samples, such as `image` or `text`.
         request: The request.
         backend: Backend that runs the jobs.
-        monitor: Counts the jobs.
+        monitor: Tells the progress.
         known: The sources that are known for this kind of target, by fine-tuning.
     """
 
@@ -84,7 +84,7 @@ def plan_ranking(
         sources: Names of the sources.
         request: Scores, samples and precision.
         backend: Backend that runs the jobs.
-        monitor: Counts the jobs. None to tell nobody.
+        monitor: Tells the progress. None to tell nobody.
 
     Raises:
         UsageError: If there are no sources, or if an option or a score is unknown.

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from modgap.errors import Progress
-from modgap.jobs import NOT_CACHED, Backend, Failure
+from modgap.jobs import Backend, Failure
 from modgap.process.log_messages import each_message_once
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.field_baselines import BaselineJob
@@ -19,7 +19,7 @@ from modgap.ranking.plan import PROBE, RankPlan, plan_ranking
 from modgap.ranking.report import RankingResult
 from modgap.ranking.report_details import ReportDetails, ReportDetailsJob, correct_p_values
 from modgap.ranking.source_outputs import CLASSIFICATION, load_source_outputs
-from modgap.ranking.stages import CACHED, COMPUTED, FAILED, JobMonitor, StagesListener, run_stage
+from modgap.ranking.stages import JobMonitor, run_stage
 from modgap.ranking.target_summary import summarize_target
 from modgap.ranking.types import (
     BASELINE,
@@ -33,7 +33,7 @@ from modgap.ranking.types import (
 )
 from modgap.sources import is_control, pretrained_name
 from modgap.statistics.intervals import SampleErrors
-from modgap.storage.writable_cache import writable_cache
+from modgap.storage.cache import check_cache_is_writable
 from modgap.targets import TargetRequest
 
 log = logging.getLogger("modgap")
@@ -49,7 +49,6 @@ def rank(
     backend: Backend | None = None,
     *,
     progress: Progress | None = None,
-    listener: StagesListener | None = None,
 ) -> RankingResult:
     """Rank sources by how well they suit a target.
 
@@ -61,23 +60,21 @@ def rank(
         backend: Backend that runs the jobs. None for one process on each core of this machine.
         progress: Called with the name of a stage and the share of its work done since the last call. None for no
             reports.
-        listener: Called with the counts of the jobs of all stages so far, whenever a job ends. None for no reports.
 
     Returns:
         The ranking. Sources that failed have a row with the reason.
 
     Raises:
         UsageError: If there are no sources, or if an option or a score is unknown.
-        InputError: If the target cannot be used.
+        InputError: If the target cannot be used, or the cache cannot be written.
     """
     requested = TargetRequest(target) if isinstance(target, str) else target
     request, backend = request or RankRequest(), backend or Backend()
-    monitor = JobMonitor(progress, listener)
 
     with each_message_once(requested.absolute().name, requested.name), backend:
-        plan = plan_ranking(requested, sources, request, backend, monitor)
-        with writable_cache(on_this_machine=backend.is_on_this_machine):
-            ranking = _compute_ranking(plan)
+        check_cache_is_writable()
+        plan = plan_ranking(requested, sources, request, backend, JobMonitor(progress))
+        ranking = _compute_ranking(plan)
     # The plan has the target by its absolute path. The result has it as the user names it.
     summary = ranking.target and replace(ranking.target, name=requested.name)
     return replace(ranking, target=summary, requested=requested)
@@ -165,7 +162,7 @@ def _extract_all(plan: RankPlan) -> tuple[list[SourceRow], list[Extracted | Fail
     if any(isinstance(result, Extracted) for result in results.values()):
         controls = [name for name in added_controls if isinstance(results[pretrained_name(name)], Extracted)]
         results |= dict(_extract_each(controls, plan))
-    plan.monitor.finish("features", FAILED, len(plan.rows) - len(results))
+    plan.monitor.finish("features", len(plan.rows) - len(results))
     _warn_about_fitted_heads(results)
     rows = [row for row in plan.rows if row.requested or isinstance(results.get(row.name), Extracted)]
     passes = [results[row.name] for row in rows]
@@ -178,8 +175,7 @@ def _extract_each(names: Sequence[str], plan: RankPlan) -> Iterator[tuple[str, E
     jobs = [ExtractJob(name, plan.target, plan.pass_request(len(names))) for name in names]
     for index, result in plan.backend.run(jobs, device=plan.device):
         yield names[index], result
-        ending = FAILED if isinstance(result, Failure) else CACHED if result.cached else COMPUTED
-        plan.monitor.finish("features", ending)
+        plan.monitor.finish("features")
 
 
 def _warn_about_fitted_heads(results: Mapping[str, Extracted | Failure]) -> None:
@@ -222,8 +218,7 @@ def _fit_baselines(plan: RankPlan) -> tuple[dict[BaselineJob, SampleErrors], Job
     for job in plan.baselines:
         result = results[job]
         if isinstance(result, Failure):
-            level = logging.INFO if result == NOT_CACHED else logging.WARNING
-            log.log(level, "%s is left out: %s", job.name, result.reason)
+            log.warning("%s is left out: %s", job.name, result.reason)
     return {job: one for job in plan.baselines if not isinstance(one := results[job], Failure)}, counts
 
 

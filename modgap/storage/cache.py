@@ -22,8 +22,8 @@ import numpy as np
 
 from modgap.errors import InputError, format_bytes
 from modgap.storage.array_file import ArrayWriter, read_array_file
-from modgap.storage.atomic_files import TEMPORARY_SUFFIX, atomic_path
-from modgap.storage.paths import cache_folder, shared_path
+from modgap.storage.atomic_files import TEMPORARY_SUFFIX, atomic_path, temporary_path
+from modgap.storage.paths import cache_folder
 
 SUFFIX = ".safetensors"
 MAX_BYTES_IN_MEMORY = 4 << 30
@@ -70,6 +70,28 @@ def entry_path(kind: str, key: str) -> Path:
     return cache_folder() / kind / key[:2] / f"{key}{SUFFIX}"
 
 
+def check_cache_is_writable() -> None:
+    """Raise if the cache cannot be written, before jobs are run that pass their results on through it.
+
+    Raises:
+        InputError: When the folder of the cache, or a folder of entries in it, cannot be written.
+    """
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for directory in (folder, *folder.glob("*/"), *folder.glob("*/??/")):
+            if not os.access(directory, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        probe = temporary_path(folder / "probe")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"The cache {folder} cannot be written ({error.strerror or error}), but jobs pass their results on through "
+            "it. Set the environment variable MODGAP_CACHE to a folder that can be written."
+        ) from error
+
+
 def cached(
     kind: str,
     key: str,
@@ -101,7 +123,7 @@ def find_cached(kind: str, key: str, decode: Callable[[CacheEntry], Content]) ->
     """Read a cache entry, and return its content.
 
     An entry that cannot be read, is damaged, was written for another key, or has another structure is logged as a
-    warning and counts as absent. The shared cache is read if this one has no entry that can be used.
+    warning and counts as absent.
 
     Args:
         kind: Kind of the entry.
@@ -112,19 +134,14 @@ def find_cached(kind: str, key: str, decode: Callable[[CacheEntry], Content]) ->
         The content; None when there is no entry that can be used.
     """
     path = entry_path(kind, key)
-    shared = shared_path(path)
-    for location in dict.fromkeys((path, shared)):
-        try:
-            entry = read_entry(location)
-            if entry is not None:
-                return decode(entry)
-            continue
-        except CorruptEntryError as error:
-            reason = str(error)
-        except STRUCTURE_ERRORS as error:
-            reason = f"it has another structure, {type(error).__name__}: {error}"
-        next_step = "It is computed again." if location == shared else "The shared cache is read instead."
-        log.warning("The cache entry %s is not used (%s). %s", location, reason, next_step)
+    try:
+        entry = read_entry(path)
+        return None if entry is None else decode(entry)
+    except CorruptEntryError as error:
+        reason = str(error)
+    except STRUCTURE_ERRORS as error:
+        reason = f"it has another structure, {type(error).__name__}: {error}"
+    log.warning("The cache entry %s is not used (%s). It is computed again.", path, reason)
     return None
 
 

@@ -120,11 +120,7 @@ def lock_first_free(paths: Sequence[Path]) -> tuple[Path, int | None]:
         for path in paths:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    return path, _open_locked(path, os.O_RDWR | os.O_CREAT)
-                except PermissionError:
-                    # The file of another user can be locked too, except on network file systems.
-                    return path, _open_locked(path, os.O_RDONLY)
+                return path, _open_locked(path, os.O_RDWR | os.O_CREAT)
             except BlockingIOError:
                 continue
             except OSError as error:

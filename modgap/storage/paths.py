@@ -7,8 +7,6 @@ from pathlib import Path, PurePosixPath
 
 from modgap.errors import UsageError
 
-SHARED_CACHE = "MODGAP_SHARED_CACHE"
-"""Environment variable with a cache that is only read; a command sets it for its worker processes."""
 RECORDS_FOLDER = ".modgap"
 """Folder in a data directory for modgap's own files."""
 LOCK_NAME = "modgap-lock.json"
@@ -32,12 +30,6 @@ def data_folder() -> Path:
     """Return the folder in the environment variable `MODGAP_DATA`, or else `data` in the cache folder."""
     folder = os.environ.get("MODGAP_DATA")
     return expand_user(folder) if folder else cache_folder() / "data"
-
-
-def shared_path(path: Path) -> Path:
-    """Return the path of a file of the cache in the shared cache that is only read; the same path if there is none."""
-    shared = os.environ.get(SHARED_CACHE)
-    return Path(shared) / path.relative_to(cache_folder()) if shared else path
 
 
 def expand_user(path: str | Path) -> Path:

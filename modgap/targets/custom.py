@@ -51,8 +51,9 @@ class CustomData:
 
     Attributes:
         kind: `image` or `series` for array files that could hold either, or `table` if their samples are rows of
-            unordered features; `table`, `series` or `text` for CSV and Parquet files, or `image` or `sound` for those
-            that list files. None infers it.
+            unordered features; `table`, `series`, `text` or `string` (a text whose units are its characters, such as
+            that of a molecule) for CSV and Parquet files, or `image` or `sound` for those that list files. None infers
+            it.
         label_column: CSV column of the label. None looks for a column named label, class, target or y.
         label_type: `text` if labels and groups of a table are names as they are written, so that 01 and 1 are two, or
             `number` if all spellings of a number are one. None refuses two spellings of a number.
@@ -501,7 +502,7 @@ def series_file_manifest(path: Path, custom_data: CustomData) -> ManifestAndFile
 
 def _listed(path: Path, kind: str | None, frame: "DataFrame") -> tuple[list[Path], str] | None:
     """Return the images or sounds that a table lists, and their kind; None for other tables."""
-    return None if kind in ("table", "series", "text") else listed_paths(path, kind, frame)
+    return None if kind in ("table", "series", "text", "string") else listed_paths(path, kind, frame)
 
 
 def _list_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> ManifestAndFiles | None:
@@ -528,7 +529,7 @@ def _column_options(custom_data: CustomData) -> dict[str, object]:
 def _csv_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> ManifestAndFiles:
     check_fields(path, custom_data, CSV_FIELDS)
     refuse_at_once(path, custom_data.fields(), frame)
-    if custom_data.kind not in (None, "table", "series", "text"):
+    if custom_data.kind not in (None, "table", "series", "text", "string"):
         raise UsageError(
             f'`custom_data={{"kind": {custom_data.kind!r}}}` does not apply to {path}. '
             "Choose table, series, text, image or sound."
@@ -568,7 +569,7 @@ def _check_table_options(path: Path, custom_data: CustomData, kind: str) -> None
 def _csv_kind(path: Path, custom_data: CustomData, frame: "DataFrame") -> str:
     """Return `table`, `series` or `text`."""
     if custom_data.kind is not None:
-        return custom_data.kind
+        return "text" if custom_data.kind == "string" else custom_data.kind
     if custom_data.series_column:
         return "series"
     if "text" not in frame.columns:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modgap.errors import InputError
-from tests.campaign import history_files, reader_files, run_files, seed_files, transformers_files
+from tests.campaign import reader_files, run_files, seed_files, transformers_files
 from tests.campaign.folders import temporary_folder
 from tests.campaign.mutations import header_bits, mutate
 from tests.campaign.types import CORE, Campaign
@@ -159,7 +159,6 @@ PARSERS = [
     Parser("weights safetensors", seed_files.weights("safetensors"), seed_files.read_weights, quick=4),
     Parser("weights pth", seed_files.weights("pth"), seed_files.read_weights, quick=4),
     *(Parser(name, make, read, quick=3) for name, make, read in (*transformers_files.PARSED, *run_files.PARSED)),
-    *(Parser(name, make, read, quick=8) for name, make, read in history_files.PARSED),
     Parser("cache entry", seed_files.cache_entry, seed_files.read_cache_entry),
     Parser("cache entry of many arrays", seed_files.large_cache_entry, seed_files.read_large_cache_entry, header=4096),
     Parser("converted copy", reader_files.converted_copy("array"), reader_files.read_converted_copy, header=4096),

@@ -85,7 +85,7 @@ def test_a_source_can_be_ranked(tmp_path, name, monkeypatch):
     path = tmp_path / "series.npz"
     np.savez(path, x=rng.standard_normal((24, 1, 200)).astype(np.float32), y=np.arange(24) % 2)
     request = RankRequest(scores=("linear-probe",), resamples=0, controls=False, baselines="none")
-    ranking = rank(TargetRequest(str(path), CustomData(kind="series")), [name], request, Backend("serial"))
+    ranking = rank(TargetRequest(str(path), CustomData(kind="series")), [name], request, Backend(1))
     assert [row.reason for row in ranking.rows] == [""]
     assert np.isfinite(ranking.tables["linear-probe"].standings.values).all()
 

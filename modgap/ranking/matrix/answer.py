@@ -129,8 +129,6 @@ def _choice(matrix: Matrix, *, has_values: bool) -> str:
 
 
 def _checks(matrix: Matrix) -> Iterator[Check]:
-    if matrix.missing:
-        yield Check("missing-jobs", WARN, {"jobs": matrix.missing})
     if matrix.failed:
         yield Check("failed-jobs", WARN, {"jobs": matrix.failed, "reason": matrix.failure})
     if matrix.unreadable:
@@ -291,13 +289,6 @@ def _separation(values: Values) -> str:
 
 
 CHECKS: CheckTexts = {
-    "missing-jobs": (
-        "Unfinished",
-        lambda values: (
-            f"Not in the cache: {count(values['jobs'], 'job')}. To compute what is absent, run the command without "
-            "--cached."
-        ),
-    ),
     "failed-jobs": (
         "Failed jobs",
         lambda values: (

@@ -132,7 +132,6 @@ class MatrixResult(Answered, Matrix):
                 {"source": source, "target": target, "reason": reason}
                 for (source, target), reason in self.reasons.items()
             ],
-            "missing_jobs": self.missing,
             "failed_jobs": self.failed,
             "request": self.request,
             "options": self.options,

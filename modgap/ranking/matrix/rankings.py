@@ -8,7 +8,7 @@ import numpy as np
 
 from modgap.errors import InputError, Progress, UsageError
 from modgap.forward.inference_setup import LogitsRequest
-from modgap.jobs import NOT_CACHED, Backend, Failure
+from modgap.jobs import Backend, Failure
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.field_baselines import BaselineJob
 from modgap.ranking.jobs import ErrorsJob, ExtractJob, ScoreJob, score_jobs
@@ -21,11 +21,11 @@ from modgap.ranking.rank import rank
 from modgap.ranking.report import RankingResult
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_patterns import split_input_size, with_input_size
-from modgap.ranking.stages import CACHED, COMPUTED, FAILED, JobMonitor, StagesListener, is_error
+from modgap.ranking.stages import JobMonitor
 from modgap.ranking.types import CONTROL, SOURCE, JobCounts, Ranking, RankRequest, SourceRow
 from modgap.sources import absolute_name
+from modgap.storage.cache import check_cache_is_writable
 from modgap.storage.json_records import plain_values
-from modgap.storage.writable_cache import writable_cache
 from modgap.targets import TargetRequest, open_target
 
 log = logging.getLogger("modgap")
@@ -61,7 +61,6 @@ def rank_targets(
     request: RankRequest,
     backend: Backend,
     progress: Progress | None = None,
-    listener: StagesListener | None = None,
 ) -> MatrixResult:
     """Rank sources for several targets, and return the matrix with the ranking of each target.
 
@@ -71,14 +70,14 @@ def rank_targets(
         request: Scores and samples of all targets.
         backend: Where the jobs run.
         progress: Called with the name of a stage and the share of its work done since the last call.
-        listener: Called with the counts of the jobs so far, whenever a job ends.
 
     Raises:
         UsageError: If there are no sources, or if an option or a score is unknown.
-        InputError: If no source has a score on any target.
+        InputError: If no source has a score on any target, or the cache cannot be written.
     """
-    monitor = JobMonitor(progress, listener)
-    with backend, writable_cache(on_this_machine=backend.is_on_this_machine):
+    check_cache_is_writable()
+    monitor = JobMonitor(progress)
+    with backend:
         plans, unreadable = _plans(targets, sources, request, backend, monitor)
         jobs = list_row_jobs(plans)
         results = {
@@ -94,39 +93,8 @@ def rank_targets(
             if progress:
                 progress("rankings", 1 / len(plans))
     if not rankings:
-        reasons = [*_failures(results), *unreadable.values()]
-        raise InputError(next(iter(reasons), f"No target is complete. {NOT_CACHED.reason}"))
+        raise InputError(next(iter([*_failures(results), *unreadable.values()])))
     return _matrix(plans[0], request, results, rankings, unreadable)
-
-
-def rank_share(
-    targets: Sequence[TargetRequest],
-    sources: Sequence[str],
-    request: RankRequest,
-    backend: Backend,
-    share: tuple[int, int],
-    progress: Progress | None = None,
-) -> list[bool | Failure]:
-    """Run a fixed share of the list of jobs of `rank_targets`, and of `modgap.ranking.rank.rank` for one target.
-
-    Args:
-        targets: As for `rank_targets`.
-        sources: As for `rank_targets`.
-        request: As for `rank_targets`.
-        backend: Where the jobs run.
-        share: Number of the share, from 1, and the number of shares.
-        progress: As for `rank_targets`.
-
-    Returns:
-        For each job of the share, whether anything was computed, or why its row has no scores; then why targets cannot
-        be ranked.
-    """
-    monitor = JobMonitor(progress)
-    with backend, writable_cache(on_this_machine=False):
-        plans, unreadable = _plans(targets, sources, request, backend, monitor)
-        number, shares = share
-        results = run_row_jobs(list_row_jobs(plans)[number - 1 :: shares], backend, monitor)
-    return [*results, *map(Failure, unreadable.values())]
 
 
 def _plans(
@@ -153,9 +121,8 @@ def _plans(
 
 
 def _failures(results: RowResults) -> list[str]:
-    """Return the reasons of the rows that failed, without those that were not computed or are not defined."""
-    failures = [result for result in results.values() if isinstance(result, Failure) and result != NOT_CACHED]
-    return [result.reason for result in failures if not result.is_result]
+    """Return the reasons of the rows that failed, without those that are not defined."""
+    return [result.reason for result in results.values() if isinstance(result, Failure) and not result.is_result]
 
 
 def _rank_row_results(plan: RankPlan, by: str | None, results: RowResults, rankings: dict[str, RankingResult]) -> None:
@@ -166,16 +133,26 @@ def _rank_row_results(plan: RankPlan, by: str | None, results: RowResults, ranki
     target = plan.target.name
     names = [row.name for row in plan.rows if isinstance(results[target, row.name], bool)]
     if any(row.name in names for row in plan.rows if row.kind == SOURCE):
-        # The baselines are those of the plan, of which fewer sources would allow fewer.
-        baselines = ",".join(job.baseline for job in plan.baselines) or "none"
-        request = replace(plan.request, by=by, controls=False, report_details=False, baselines=baselines)
-        ranking = rank(plan.target, names, request, Backend("cached"))
-        request = replace(ranking.request, controls=plan.request.controls, baselines=plan.request.baselines)
+        # The baselines are those of the plan, of which fewer sources would allow fewer, without those that failed.
+        fitted = [job.baseline for job in plan.baselines if isinstance(results[target, job.name], bool)]
+        baselines = ",".join(fitted) or "none"
+        # Everything is in the cache, so that this needs no device.
+        samples = replace(plan.request.samples, device="cpu")
+        request = replace(
+            plan.request, by=by, samples=samples, controls=False, report_details=False, baselines=baselines
+        )
+        ranking = rank(plan.target, names, request, Backend(1))
+        request = replace(
+            ranking.request,
+            samples=plan.request.samples,
+            controls=plan.request.controls,
+            baselines=plan.request.baselines,
+        )
         # Its seconds are those of reading the cache, and would differ in each record.
         rankings[target] = replace(ranking, seconds={}, request=request)
         for job in plan.baselines:
             failure = results.get((target, job.name))
-            if isinstance(failure, Failure) and failure != NOT_CACHED:
+            if isinstance(failure, Failure):
                 log.warning("%s is left out on %s: %s", job.name, target, failure.reason)
 
 
@@ -197,7 +174,6 @@ def _matrix(
     row_of = {row.name: row for ranking in rankings.values() for row in ranking.rows if row.properties}
     failures = _failures(results)
     n_computed, n_cached = (sum(result is one for result in results.values()) for one in (True, False))
-    requested = {row.name for row in plan.rows if row.requested}
     scores = (part for score in request.scores for part in ("--score", score))
     pseudo_classes = (one.requested.pseudo_classes for one in rankings.values() if one.requested)
     return MatrixResult(
@@ -211,7 +187,6 @@ def _matrix(
         standings,
         compare_scores(deciding, others, len(sources)),
         _reasons(names, results, rankings),
-        sum(result == NOT_CACHED and name in requested for (_, name), result in results.items()),
         len(failures),
         plain_values(asdict(request)),
         (*request_options(request, request.by, next(filter(None, pseudo_classes), None)), *scores),
@@ -227,7 +202,7 @@ def _without_source(sources: Sequence[str], results: RowResults) -> tuple[str, .
     """Return the targets on which all sources have failed."""
     has_source: dict[str, bool] = {}
     for (target, name), result in results.items():
-        if name in sources and result != NOT_CACHED:
+        if name in sources:
             has_source[target] = has_source.get(target, False) or isinstance(result, bool)
     return tuple(target for target, one in has_source.items() if not one)
 
@@ -292,7 +267,7 @@ def _reasons(names: Sequence[str], results: RowResults, rankings: Mapping[str, R
         if row.name in names and ranking.reason(number)
     }
     for (target, name), result in results.items():
-        if isinstance(result, Failure) and result != NOT_CACHED and name in names:
+        if isinstance(result, Failure) and name in names:
             reasons[name, target] = result.reason
     return reasons
 
@@ -337,15 +312,6 @@ class RowJob:
         result = _run_missing(self._score_jobs(extracted))
         return result if isinstance(result, Failure) else result or not extracted.cached
 
-    def load_cached(self) -> bool | None:
-        """Return False, as nothing has to be computed, if all results are in the cache. None if any is not."""
-        if self.baseline:
-            return None if self.baseline.load_cached() is None else False
-        extracted = ExtractJob(self.source, self.target, self.passes).load_cached()
-        if extracted is None or any(job.load_cached() is None for job in self._score_jobs(extracted)):
-            return None
-        return False
-
     def _score_jobs(self, extracted: Extracted) -> Iterable[ScoreJob | ErrorsJob]:
         about = self.request, self.task, extracted.surrogate_key
         return (job for name in self.scores for job in score_jobs(extracted.key, name, *about))
@@ -367,7 +333,7 @@ def _run_missing(jobs: Iterable[ScoreJob | ErrorsJob | BaselineJob]) -> bool | F
 
 
 def list_row_jobs(plans: Sequence[RankPlan]) -> list[RowJob]:
-    """Return a job for each row of each plan, source by source, so that equal shares of the list take about as long.
+    """Return a job for each row of each plan, source by source.
 
     The jobs of the baselines are the last, target by target.
 
@@ -389,34 +355,12 @@ def list_row_jobs(plans: Sequence[RankPlan]) -> list[RowJob]:
 def run_row_jobs(jobs: Sequence[RowJob], backend: Backend, monitor: JobMonitor) -> list[bool | Failure]:
     """Return, for each job, whether anything was computed, or why its row has no scores.
 
-    A failure is a result if nobody asked for the row, and `NOT_CACHED` if the backend is `cached`.
+    A failure is a result if nobody asked for the row.
     """
     results: dict[int, bool | Failure] = {}
     monitor.begin(STAGE, len(jobs))
     device = jobs[0].passes.samples.device if jobs else ""
     for index, result in backend.run(jobs, device=device):
         results[index] = result
-        monitor.finish(STAGE, FAILED if is_error(result) else CACHED if result is False else COMPUTED)
+        monitor.finish(STAGE)
     return [results[index] for index in range(len(jobs))]
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """Return the number of a share, from 1, and the number of all shares.
-
-    Args:
-        text: Both with a slash between.
-
-    Raises:
-        UsageError: If it is not such a text.
-
-    Example:
-        >>> parse_shard("2/4")
-        (2, 4)
-    """
-    number, slash, total = text.partition("/")
-    if not slash or not number.isdecimal() or not total.isdecimal() or not 1 <= int(number) <= int(total):
-        raise UsageError(
-            f"`shard` is {text}. Expected I/N with I from 1 to N, such as 1/4. For a scheduler that counts from 0, add "
-            '1: `shard="$((INDEX + 1))/4"`.'
-        )
-    return int(number), int(total)

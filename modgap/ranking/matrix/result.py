@@ -124,7 +124,6 @@ class Matrix:
         standings: Each source over all targets, in the order of the rows.
         agreement: The other scores beside the one that decides.
         reasons: Why there is no score, by source and target.
-        missing: Number of sources, counted for each target, whose results are not in the cache and were not computed.
         failed: Number of jobs that failed.
         request: Record of the samples and scores.
         options: Options of `modgap rank` of the request, for a command with other sources or targets.
@@ -141,7 +140,6 @@ class Matrix:
     standings: tuple[Standing, ...]
     agreement: tuple[Agreement, ...]
     reasons: Mapping[tuple[str, str], str]
-    missing: int
     failed: int
     request: Mapping[str, Any]
     options: tuple[str, ...] = ()

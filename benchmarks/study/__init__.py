@@ -1,1 +1,0 @@
-"""The study in small: its jobs, what each does, and the tables of what they found."""
