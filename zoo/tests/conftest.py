@@ -3,7 +3,6 @@
 from tests.conftest import (
     at,
     default_log_level,
-    import_benchmark,
     librosa_without_compilation,
     modgap,
     modgap_process,
@@ -16,7 +15,6 @@ from tests.conftest import (
 __all__ = [
     "at",
     "default_log_level",
-    "import_benchmark",
     "librosa_without_compilation",
     "modgap",
     "modgap_process",
