@@ -32,8 +32,8 @@ MATRIX = (
 SERIAL = " in one process"
 LONG_COMMANDS = {
     "discrepancy": (f"discrepancy --logits=logits.npz --out=out {SEARCH}", "work/out/samples.npz"),
-    "rank": (f"{RANK} --jobs=2", "work/out/samples.npz"),
-    "rank in one process": (f"{RANK} --jobs=1", "work/out/samples.npz"),
+    "rank": (f"{RANK} --jobs=2", "work/out/ranking.csv"),
+    "rank in one process": (f"{RANK} --jobs=1", "work/out/ranking.csv"),
     "train": (
         f"train --method=finetune --source={MODEL} --target=data.npz --out=out --input-size=32 --set=stage2.epochs=3 "
         "--set=checkpoint_seconds=0",
@@ -51,7 +51,7 @@ LONG_COMMANDS = {
     "data fetch": ("data fetch fetched.toml --data-dir=fetched", "work/fetched/large.bin"),
     "data convert": ("data convert data.csv --label=label --kind=table", "data/converted/*.safetensors"),
     "report": ("report done", "work/done/report.html"),
-    "rank several": (MATRIX, "work/matrix/matrix.json"),
+    "rank several": (MATRIX, "work/matrix/001-data.npz/samples.npz"),
 }
 """Arguments of each long command, and the file whose bytes an interruption must not change."""
 KILLED = [name for name in LONG_COMMANDS if not name.endswith(SERIAL)]
