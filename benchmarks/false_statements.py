@@ -105,7 +105,7 @@ def p_value_of_independent_copies(logits: np.ndarray, labels: np.ndarray, rng: n
 
 def p_value_of(logits: np.ndarray, labels: np.ndarray) -> float:
     """Return the p-value of the permutation test."""
-    result = modgap.estimate(logits, labels, estimators=["soft"], curve=False, permutations=19)
+    result = modgap.estimate(logits, labels, estimators=["soft"], permutations=19)
     return float(result.result.null.p_value)
 
 

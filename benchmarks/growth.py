@@ -82,7 +82,7 @@ def _estimator(name: str, splits: int = 0) -> Callable[[dict[str, int]], Run]:
         from modgap.discrepancy.estimate import estimate
 
         logits, labels = simulated(sizes["N"], sizes["K"], sizes["C"])
-        options = {"estimators": (name,), "splits": splits, "permutations": 0, "curve": False, "threads": 1}
+        options = {"estimators": (name,), "splits": splits, "permutations": 0, "threads": 1}
         return lambda: estimate(logits, labels, trials=TRIALS, **options)
 
     return prepare

@@ -99,8 +99,8 @@ def loads_needed(problem: Problem, kernel: str) -> float:
     """Return the smallest number of vector loads that the kernel needs for a problem of this size."""
     n = len(problem.rows)
     k = problem.n_classes
-    if kernel in ("columns", "bytes"):
-        return TRIALS * n / (VECTOR_BYTES / (2 if kernel == "columns" else 1)) * (k + 1)
+    if kernel == "columns":
+        return TRIALS * n / (VECTOR_BYTES / 2) * (k + 1)
     return TRIALS / 1024 * n * walk_length(CLASSES, k) * 2 * 1024 / 8 / VECTOR_BYTES
 
 
@@ -174,7 +174,7 @@ def table_row(record: dict) -> dict[str, str]:
 
 def calibrate(threads: int) -> None:
     """Time all kernels over a range of K, and fit the constants of the cost model."""
-    fits: dict[str, list[tuple[float, float, float]]] = {"columns": [], "bytes": [], "bits": []}
+    fits: dict[str, list[tuple[float, float, float]]] = {"columns": [], "bits": []}
     for k in (4, 10, 18, 40, 100):
         problem = random_problem(10_000, k)
         for kernel, fit in fits.items():
@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--out", default=None, help="also write the numbers to this JSON file")
     options = parser.parse_args()
-    for kernel in ("columns", "bytes", "bits"):
+    for kernel in trials.KERNELS:
         trials.warm_up(CLASSES, kernel)
     if options.calibrate:
         calibrate(options.threads)

@@ -24,7 +24,7 @@ from modgap.discrepancy.soft import fit_soft_maps, mass_matrices
 from modgap.labels.label_space import label_space
 from modgap.statistics.intervals import estimate_mean
 
-SOFT = {"estimators": ["soft"], "curve": False, "threads": 1}
+SOFT = {"estimators": ["soft"], "threads": 1}
 
 
 def grouped_data(
@@ -140,7 +140,7 @@ def ratio_of_few_samples(_n_sets: int) -> None:
     labels = np.arange(36) % 4
     profiles = rng.standard_normal((4, 1000))
     logits = rng.standard_normal((36, 1000)) + 0.15 * profiles[labels]
-    result = estimate(logits, labels, permutations_for="search", curve=False)
+    result = estimate(logits, labels, permutations_for="search")
     search = result.estimates["search"]
     print(
         f"  in-sample ratio to the null {search.in_sample_ratio_to_null:.3f} (in the record alone), held-out error "
@@ -167,7 +167,7 @@ def values_of_targets_of_different_size(n_sets: int) -> None:
         for n_each in (20, 100):
             values = []
             for seed in range(n_sets):
-                result = estimate(*process(seed, 10, n_each), permutations=0, curve=False, trials=100, **options)
+                result = estimate(*process(seed, 10, n_each), permutations=0, trials=100, **options)
                 k_way = result.k_way
                 values.append((k_way or result).estimates["search"].held_out)
             print(f"  {name}, {n_each} a class: {np.mean(values):.3f} ({min(values):.3f}-{max(values):.3f})")
@@ -231,7 +231,7 @@ def chance_on_few_samples(_n_sets: int) -> None:
     rows = rng.standard_normal((2, 1000))
     logits = rows[np.arange(40) % 2]
     labels = rng.permutation(np.arange(40) % 2)
-    result = estimate(logits, labels, curve=False)
+    result = estimate(logits, labels)
     print(
         f"  held-out error {result.estimates['search'].held_out:.3f}, with permuted labels "
         f"{result.permuted_error:.3f}, chance level {result.chance:.3f}, p = {result.null.p_value:.2f}"

@@ -1,8 +1,7 @@
-"""Measure time and quality of the search, the assignment and the lower bound on synthetic logits.
+"""Measure time and quality of the search on synthetic logits.
 
-    python benchmarks/search.py [--skip-large]
+    python benchmarks/search.py [--skip-large]    about a minute on two cores
 
-The script takes about three minutes on two cores. Most of this time is for the lower bounds, which take a minute each.
 It prints the best of three timings, which include ranking but not compilation. The results do not depend on the number
 of threads.
 """
@@ -13,8 +12,6 @@ import time
 
 import numpy as np
 
-from modgap.discrepancy.assignment import assignment
-from modgap.discrepancy.bounds import lower_bound, upper_bound
 from modgap.discrepancy.montecarlo import summarize
 from modgap.discrepancy.problem import Problem
 from modgap.discrepancy.ranks import rank_samples
@@ -73,7 +70,7 @@ def best_of(repeats, function):
 
 
 def compare(name, logits, labels, classes, goal=None):
-    """Compare the search with ten restarts to 100,000 trials and 1,000 subsets, print the line, return the search.
+    """Compare the search to 100,000 trials, print the line, and return the search.
 
     Args:
         name: Name of the problem.
@@ -85,7 +82,6 @@ def compare(name, logits, labels, classes, goal=None):
     parts = np.zeros(len(labels), np.int64)
     problem = Problem(logits, np.arange(len(labels)), labels, parts, classes, 1)
     trials = summarize(problem, count_trials(problem, threads=THREADS)[0])
-    subsets_s, subsets = best_of(1, lambda: assignment(logits, labels, classes, extra=[trials.map], threads=THREADS))
     ranks_s, ranking = best_of(3, lambda: rank_samples(logits, classes, threads=THREADS))
     search_s, solution = best_of(3, lambda: search(logits, labels, classes, threads=THREADS))
     ranked_s, _ = best_of(3, lambda: search(logits, labels, classes, threads=THREADS, ranking=ranking))
@@ -93,23 +89,10 @@ def compare(name, logits, labels, classes, goal=None):
     print(
         f"{name} N={len(labels)} C={logits.shape[1]} K={classes}: search {search_s:.2f} s{goal_note}, "
         f"ranking {ranks_s:.3f} s, search of ranked logits {ranked_s:.2f} s | "
-        f"discrepancy: search {solution.value:.4f} (restarts {min(solution.restart_values):.4f} to "
-        f"{max(solution.restart_values):.4f}), assignment {subsets.value:.4f} ({subsets_s:.2f} s), "
-        f"trials {trials.value:.4f}, upper bound {upper_bound(logits, labels):.4f}",
+        f"discrepancy: search {solution.value:.4f}, trials {trials.value:.4f}",
         flush=True,
     )
     return solution
-
-
-def compare_bounds(name, logits, labels, classes=10):
-    """Compare the lower bound after a minute with the best map, and print the line."""
-    seconds, low = best_of(1, lambda: lower_bound(logits, labels, classes, seconds=60, threads=THREADS))
-    value = search(logits, labels, classes, threads=THREADS).value
-    print(
-        f"lower bound, {name} N={len(labels)} C={logits.shape[1]} K={classes}: {low.value:.4f} "
-        f"in {seconds:.1f} s, best map {value:.4f}, exact {low.exact}, groups {low.groups}",
-        flush=True,
-    )
 
 
 def main():
@@ -117,14 +100,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--skip-large", action="store_true", help="leave out the problems of N = 51,197 samples")
     options = parser.parse_args()
-    warm_up(1000, "bytes")
+    warm_up(1000, "columns")
     warm_up(1000, "bits")
     rng = np.random.default_rng(0)
     for sources, classes in ((40, 8), (40, 39)):
         logits, labels = random_logits(rng, 200, sources, classes, 0.5)
         search(logits, labels, classes, threads=THREADS)
-        assignment(logits, labels, classes, threads=THREADS)
-    lower_bound(*random_logits(rng, 60, 12, 4, 0.5), 4)
     sizes = [(500, 8, None), (10_000, 10, None), (10_000, 100, 0.7)]
     sizes += [] if options.skip_large else [(51_197, 200, 4)]
     for size, classes, goal in sizes:
@@ -135,9 +116,6 @@ def main():
     solution = compare("planted ", logits, labels, 100, 0.7)
     recovered = int((np.array(solution.map) == planted_map).sum())
     print(f"planted map: the search recovers {recovered} of 100 classes")
-    compare_bounds("noise", *random_logits(rng, 2000, 1000, 10, 0))
-    compare_bounds("signal", *random_logits(rng, 2000, 1000, 10, 0.5))
-    compare_bounds("embedded", *embedded_logits(rng, 2000, 1000, 10))
 
 
 if __name__ == "__main__":

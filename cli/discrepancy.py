@@ -50,15 +50,12 @@ OF_COMMAND = {"logits", "out", "formats", "as_json", "quiet", *CUSTOM_DATA_FIELD
 """Options that are no arguments of `modgap.measure`, because the command uses them or they are in `custom_data`."""
 MINIMUMS = {
     "trials": 1,
-    "subsets": 0,
-    "restarts": 0,
     "classes": 2,
     "per_class": 1,
     "per_group": 1,
     "splits": 0,
     "permutations": 0,
     "control": 0,
-    "bound_seconds": 0,
     "pseudo_classes": 2,
     "threads": 1,
 }
@@ -112,17 +109,11 @@ MINIMUMS = {
     option(
         "--estimator",
         "estimators",
-        type=click.Choice(["montecarlo", "assignment", "search", "soft", "all"]),
+        type=click.Choice(["montecarlo", "search", "soft", "all"]),
         default="all",
         help="Estimator to run.",
     ),
     option("--trials", default=100_000, help="Number of random maps for montecarlo."),
-    option("--subsets", default=1000, help="Number of random subsets of classes for assignment."),
-    option(
-        "--restarts",
-        type=int,
-        help="Number of restarts of search. The default restarts until the best value was found three times.",
-    ),
     option(
         "--classes",
         type=int,
@@ -189,12 +180,6 @@ MINIMUMS = {
         help="Compare with N random-weights controls of the source (3 without a number), sample by sample. Fewer "
         "than 3 do not show whether pretraining helps.",
     ),
-    option(
-        "--bound-seconds",
-        default=0.0,
-        help="Time limit in seconds for a certified lower bound, and again for that of permuted labels. 0 computes "
-        "none.",
-    ),
     seed_option,
 )
 @option_group(
@@ -243,9 +228,6 @@ def _check_options(context: click.Context, values: Options) -> None:
     sample_request(values)
     check_minimums(values, MINIMUMS)
     check_maximum("threads", values["threads"], MOST_THREADS)
-    for name, estimator in (("subsets", "assignment"), ("restarts", "search")):
-        if name in from_user and values["estimators"] not in ("all", estimator):
-            raise UsageError(f"--{name} applies to --estimator {estimator}, not to {values['estimators']}.")
     if "temperature" in from_user and values["measures"] == ("zero-one",):
         raise UsageError("--temperature does not apply to --measure zero-one. Add another --measure.")
     if not values["temperature"] > 0:

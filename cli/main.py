@@ -13,7 +13,7 @@ from cloup.formatting import HelpSection, ensure_is_cloup_formatter
 
 from modgap.cli.commands import COMMANDS, SECTIONS, load_command, name_options
 from modgap.cli.groups import HelpGroup, example
-from modgap.cli.removed import removed_command, removed_option
+from modgap.cli.removed import removed_command, removed_option, removed_value
 from modgap.errors import InputError, first_line, printable
 from modgap.process.end import mark_announced, stop_signal
 from modgap.process.resources import share_heap
@@ -168,6 +168,10 @@ def _usage_message(error: click.ClickException) -> str:
             return gone
         if error.possibilities:
             return f"{error.message.rstrip('.')}. Did you mean {' or '.join(error.possibilities)}?"
+    if isinstance(error, click.BadParameter) and context and error.param and error.message.startswith("'"):
+        value = error.message[1:].partition("'")[0]
+        if gone := removed_value(context.info_name or "", error.param.opts[0], value):
+            return gone
     # Versions of click differ in whether the message ends with a period.
     message = f"{error.format_message().rstrip('.')}."
     return f"{message} See {context.command_path} --help." if context else message

@@ -34,7 +34,7 @@ BUNDLE = (
 
 
 COMPILING = (
-    "search", "estimate", "trials", "label_space", "input_tables", "assignment", "bounds", "warm_up", "logits_file",
+    "search", "estimate", "trials", "label_space", "input_tables", "warm_up", "logits_file",
     "figures", "cli",
 )  # fmt: skip
 """Files of tests that compile most kernels."""

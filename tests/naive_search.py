@@ -1,4 +1,4 @@
-"""Plain NumPy versions of the search, the assignment and the bounds."""
+"""Plain NumPy versions of the search."""
 
 import itertools
 
@@ -51,16 +51,3 @@ def move_gains(logits, labels, chosen, weights):
         moved[k] = c
         gains[k, c] = weights[predictions(logits, moved) == labels].sum() - before
     return gains
-
-
-def best_permutation(logits, labels, subset):
-    """Return the value and the map of the best permutation of a subset."""
-    maps = itertools.permutations(sorted(subset))
-    return min(((value(logits, labels, chosen), chosen) for chosen in maps), key=lambda pair: pair[0])
-
-
-def group_optimum(logits, labels, group):
-    """Return the most matches of the samples of a group of target classes under maps of the group alone."""
-    members = np.isin(labels, group)
-    group_labels = np.searchsorted(group, labels[members])
-    return round((1 - optimum(logits[members], group_labels, len(group))[0]) * members.sum())

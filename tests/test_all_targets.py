@@ -21,7 +21,7 @@ from tests.test_convert import assert_same
 MANIFESTS = Path(__file__).parents[1] / "data_manifests"
 IMAGES = ("--source", "random:timm:mobilenetv3_small_050", "--input-size", "64")
 QUICK = (
-    "--trials", "500", "--permutations", "2", "--splits", "2", "--restarts", "1", "--limit",
+    "--trials", "500", "--permutations", "2", "--splits", "2", "--limit",
 )  # fmt: skip
 LIMITS = {"fsd50k": 400, "audioset-20k": 1100}
 """Samples enough for one a class, where the default is not."""

@@ -62,8 +62,7 @@ ESTIMATE = {
     "splits huge": ({"splits": HUGE}, "Expected a number below 2**62"),
     "seed None": ({"seed": None}, f"`seed` is None. {WHOLE}"),
     "trials None": ({"trials": None}, f"`trials` is None. {WHOLE}"),
-    "bound_seconds NaN": ({"bound_seconds": np.nan}, "`bound_seconds` is nan. Expected a number"),
-    "bound_seconds a text": ({"bound_seconds": "1"}, "`bound_seconds` is '1', of type str. Expected a number"),
+    "restarts, which went": ({"restarts": 3}, "Unknown argument of modgap.estimate 'restarts'"),
     "temperature a text": ({"temperature": "1"}, "`temperature` is '1', of type str. Expected a number"),
     "weight a number": ({"weight": 3}, "`weight` is 3, of type int. Expected a string or None"),
     "estimators a number": (
@@ -73,7 +72,6 @@ ESTIMATE = {
     "estimators numbers": ({"estimators": [1]}, "`estimators[0]` is 1, of type int. Expected a string"),
     "estimators a mapping": ({"estimators": {"search": 1}}, "`estimators` is of type dict"),
     "estimators empty": ({"estimators": []}, "There is no estimator"),
-    "curve a text": ({"curve": "no"}, "`curve` is 'no', of type str. Expected True or False"),
     "progress a number": ({"progress": 3}, "`progress` is 3, of type int. Expected a function or None"),
     "no such option": ({"split": 3}, "Unknown argument of modgap.estimate 'split'. Did you mean splits"),
     "source a number": ({"source": 3}, f"`source` is 3, of type int. {TEXT}"),
@@ -398,7 +396,6 @@ ACCEPTED = {
     "numbers of numpy": lambda: {
         "splits": np.int64(2),
         "seed": np.uint8(1),
-        "curve": np.False_,
         "temperature": np.float32(2),
     },
     "one estimator": lambda: {"estimators": "search"},

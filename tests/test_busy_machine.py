@@ -71,10 +71,10 @@ def test_the_load_chooses_the_threads_and_changes_no_result(machine, monkeypatch
     logits = np.random.default_rng(0).standard_normal((60, 8)).astype(np.float32)
     labels = np.arange(60) % 3
     with caplog.at_level("INFO", "modgap"):
-        result = estimate(logits, labels, estimators=["search"], restarts=1, splits=2, permutations=9)
+        result = estimate(logits, labels, estimators=["search"], splits=2, permutations=9)
     threads = "2 threads" if load == 0 else "1 thread"
     assert f"with {threads} on a machine with 2 cores and a load of {load}" in caplog.text
-    fixed = estimate(logits, labels, estimators=["search"], restarts=1, splits=2, permutations=9, threads=1)
+    fixed = estimate(logits, labels, estimators=["search"], splits=2, permutations=9, threads=1)
     assert result.estimates.keys() == fixed.estimates.keys()
     assert result.held_out_confusion.tolist() == fixed.held_out_confusion.tolist()
 

@@ -13,7 +13,7 @@ from modgap.training.training_data import read_target_data
 
 QUICK = (
     "--source", "efficientnet-lite0", "--input-size", "48", "--trials", "500", "--permutations", "2", "--splits", "2",
-    "--restarts", "1", "--json",
+    "--json",
 )  # fmt: skip
 pytestmark = pytest.mark.bundle
 

@@ -128,7 +128,7 @@ def test_a_split_without_tests_does_not_make_noise_significant(permutations_for)
     for seed in range(12):
         logits, labels, groups = ring(4, seed)
         result = estimate(
-            logits, labels, groups=groups, estimators=[permutations_for], permutations=19, curve=False, seed=seed,
+            logits, labels, groups=groups, estimators=[permutations_for], permutations=19, seed=seed,
             permutations_for=permutations_for,
         )  # fmt: skip
         assert np.isfinite(result.null.mean)
@@ -231,7 +231,7 @@ def test_the_chance_level_of_a_ranking_is_over_the_classes_that_are_tested():
     labels = np.array([0] * 50 + [1] * 50 + list(range(2, 10)))
     logits = np.random.default_rng(0).normal(size=(len(labels), 12))
     summary = summarize_target("t", SourceOutputs(logits, labels, logits), None)
-    chance = estimate(logits, labels, permutations=0, curve=False, estimators=["soft"]).chance
+    chance = estimate(logits, labels, permutations=0, estimators=["soft"]).chance
     assert reference_value("discrepancy", summary)[1] == chance == 0.5
 
 
@@ -243,15 +243,6 @@ def test_no_information_has_the_weights_of_the_errors(weight, expected):
     assert reference_value("leep", summary)[1] == pytest.approx(-0.325, abs=1e-3)
 
 
-def test_the_upper_bound_is_not_computed_for_an_error_with_other_weights():
-    logits, labels, _ = ring(6, 0)
-    groups = np.repeat(np.arange(12), [3, 7] * 6)
-    weighted = estimate(logits, labels, groups=groups, permutations=0, curve=False)
-    assert weighted.weighting == "groups"
-    assert weighted.upper_bound is None
-    assert estimate(logits, labels, weight="samples", permutations=0, curve=False).upper_bound is not None
-
-
 def test_classes_of_multi_label_targets_have_no_interval():
     rng = np.random.default_rng(0)
     labels = (rng.random((120, 3)) < 0.5).astype(int)
@@ -259,7 +250,7 @@ def test_classes_of_multi_label_targets_have_no_interval():
     logits = rng.normal(size=(120, 6))
     names = [str(number) for number in range(6)]
     for table, has_interval in ((labels, False), (labels.argmax(axis=1), True)):
-        result = estimate(logits, table, permutations=0, curve=False)
+        result = estimate(logits, table, permutations=0)
         report = DiscrepancyReport("s", "t", result, names, names[:3], {}, 0.0)
         assert {one.interval is not None for one in report.class_errors()} == {has_interval}
     report = DiscrepancyReport("s", "t", estimate(logits, labels, estimators=["soft"]), names, names[:3], {}, 0.0)

@@ -3,13 +3,11 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 from scipy.special import softmax
 
-from modgap.discrepancy import estimate, estimator_chain, held_out_samples, label_space, learning_curve, map_discrepancy
-from modgap.discrepancy.bounds import upper_bound
+from modgap.discrepancy import estimate, estimator_chain, held_out_samples, label_space, map_discrepancy
 from modgap.discrepancy.control import compare_with_controls
 from modgap.discrepancy.held_out import HeldOutProblem, held_out_problem
 from modgap.discrepancy.input_checks import validate_logits
 from modgap.discrepancy.labeled_samples import LabeledSamples
-from modgap.discrepancy.search import is_enumerable, search
 from modgap.errors import InputError, UsageError
 from modgap.statistics.intervals import estimate_mean
 from modgap.statistics.permutations import permute_samples
@@ -63,7 +61,7 @@ def test_held_out_errors_are_means_over_splits_of_maps_fitted_on_one_half(easy):
 
 def test_the_search_is_tested_on_samples_that_it_was_not_fitted_on(easy):
     logits, labels = easy
-    result = estimate(logits, labels, permutations=0, seed=2, splits=2, estimators=["search"], restarts=1)
+    result = estimate(logits, labels, permutations=0, seed=2, splits=2, estimators=["search"])
     rng = np.random.default_rng(5)
     noise = rng.permutation(labels)
     fooled = estimate(logits, noise, permutations=0, estimators=["search"], splits=4).estimates["search"]
@@ -93,12 +91,12 @@ def test_result_does_not_depend_on_the_number_of_threads(easy, kind):
         other = estimate(*easy, **options, threads=threads)
         assert other.estimates == first.estimates
         assert (other.k_way, other.leep, other.permuted_error) == (first.k_way, first.leep, first.permuted_error)
-        assert (other.learning_curve, other.matched_temperature) == (first.learning_curve, first.matched_temperature)
+        assert other.matched_temperature == first.matched_temperature
 
 
 def test_null_is_the_same_statistic_with_permuted_labels(easy):
     logits, labels = easy
-    result = estimate(logits, labels, permutations=5, estimators=["soft"], splits=3, curve=False)
+    result = estimate(logits, labels, permutations=5, estimators=["soft"], splits=3)
     splits = repeated_halves(label_space(labels), None, 3, 0)
     probabilities = softmax(logits.astype(float), axis=1)
     values = []
@@ -118,21 +116,17 @@ def test_null_is_the_same_statistic_with_permuted_labels(easy):
 
 def test_a_test_of_the_search_or_of_trials_gives_the_in_sample_ratio_too(easy):
     for name in ("search", "montecarlo"):
-        result = estimate(*easy, trials=500, permutations=6, permutations_for=name, splits=2, curve=False)
+        result = estimate(*easy, trials=500, permutations=6, permutations_for=name, splits=2)
         found = result.estimates[name]
         assert result.null is found.held_out_null
         assert found.held_out_null.p_value == pytest.approx(1 / 7)
         assert found.in_sample_ratio_to_null == pytest.approx(found.solution.value / found.in_sample_null.mean)
-        assert result.estimates["assignment"].held_out_null is None
 
 
-def test_upper_bound_chance_level_and_majority_class_baseline(easy):
+def test_chance_level_and_majority_class_baseline(easy):
     logits, labels = easy
     result = estimate(logits, labels, trials=10, permutations=0)
-    truth = 1 - naive.matches(logits, labels, [2, 5, 8, 11]) / 200
-    assert truth <= result.upper_bound + 1e-12
     assert (result.chance, result.prior) == (0.75, pytest.approx(0.75))
-    assert upper_bound(np.eye(4), np.arange(4)) == 0
 
 
 def test_values_are_over_the_classes_that_can_be_tested():
@@ -225,7 +219,7 @@ def test_measures_use_the_logits_in_full_precision():
     assert solution.measures["kl"] == pytest.approx(map_discrepancy(logits, labels, solution.solution.map, "kl"))
 
 
-@pytest.mark.parametrize("option", [{"seed": 1 << 64}, {"threads": 0}, {"bound_seconds": float("nan")}])
+@pytest.mark.parametrize("option", [{"seed": 1 << 64}, {"threads": 0}, {"splits": -1}])
 def test_undefined_numbers_raise(option):
     with pytest.raises(UsageError, match="Expected a number"):
         estimate(GOOD, [0, 1] * 3, **option)
@@ -265,7 +259,7 @@ def test_per_class_names_the_largest_number(easy):
     with pytest.raises(InputError, match="Use at most `per_class=45`"):
         estimate(logits, labels, per_class=46)
     result = estimate(logits, labels, per_class=45, permutations=0, estimators=["soft"])
-    assert (result.per_class, result.learning_curve) == (45, ())
+    assert result.per_class == 45
     groups = np.repeat(np.arange(40), 5)
     with pytest.raises(InputError, match="and 2 groups of some class to test on"):
         estimate(logits, np.repeat(np.arange(4), 50), groups=groups, per_class=45)
@@ -291,30 +285,6 @@ def test_labels_of_whole_groups_move_also_with_samples_of_each_class_to_fit_on(e
     assert seen
     assert all(counts == [5, 5, 5] for counts in seen)
     assert 0 < result.null.p_value <= 1
-
-
-@pytest.mark.parametrize(("limit", "value"), [("MOST_ADDITIONS", 4 * 35 * 3 * 30 - 1), ("MOST_TESTS", 4 * 3 * 150 - 1)])
-def test_a_learning_curve_that_would_take_long_is_left_out(limit, value, monkeypatch):
-    rng = np.random.default_rng(0)
-    labels = np.arange(150) % 3
-    logits = rng.standard_normal((150, 30))
-
-    def curve():
-        return estimate(logits, labels, estimators=["soft"], splits=4, permutations=0).learning_curve
-
-    monkeypatch.setattr(learning_curve, limit, value + 1)
-    assert [point.per_class for point in curve()] == [5, 10, 20]
-    monkeypatch.setattr(learning_curve, limit, value)
-    assert curve() == ()
-
-
-def test_the_learning_curve_repeats_the_estimate_for_each_number_a_class(easy):
-    logits, labels = easy
-    result = estimate(logits, labels, permutations=0, estimators=["soft"])
-    assert [point.per_class for point in result.learning_curve] == [5, 10, 20]
-    again = estimate(logits, labels, permutations=0, estimators=["soft"], per_class=10).estimates["soft"]
-    assert result.learning_curve[1].held_out == again.held_out
-    assert result.learning_curve[1].held_out_interval == again.held_out_interval
 
 
 def test_few_groups_have_no_interval(easy):
@@ -362,10 +332,11 @@ def test_the_maps_of_folds_reach_the_enumerated_optimum_with_two_target_classes(
     logits = features @ rng.standard_normal((n_classes, n_source_classes))
     logits = (logits + 0.1 * rng.standard_normal(logits.shape)).astype(np.float32)
     logits.flags.writeable = False
-    assert not is_enumerable(n_source_classes, n_classes, estimator_chain.FOLD_ENUMERABLE)
     inputs = estimator_chain.EstimatorInputs(logits, ("search",), n_classes)
     problem = held_out_problem(inputs, LabeledSamples(label_space(labels)), 3)
     maps = estimator_chain.fit_search_maps(inputs, problem.labeling, None)
     for fit, fold_map in zip(problem.labeling.splits.fit, maps, strict=True):
         found = 1 - naive.matches(logits[fit], labels[fit], fold_map) / fit.sum()
-        assert found == pytest.approx(search(logits[fit], labels[fit], n_classes).value)
+        wins = [logits[fit & (labels == k)] for k in range(n_classes)]
+        wins = [(one[:, :, None] > one[:, None, :]).sum(axis=0) for one in wins]
+        assert found == pytest.approx(1 - (wins[0] + wins[1].T).max() / fit.sum())

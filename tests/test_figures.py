@@ -22,10 +22,8 @@ from modgap.discrepancy.figures import (
     discrepancy_caption,
     plot_classes,
     plot_discrepancy,
-    plot_learning_curve,
 )
-from modgap.discrepancy.learning_curve import LearningCurvePoint
-from modgap.discrepancy.result import Bounds, Control, Discrepancy, Estimate
+from modgap.discrepancy.result import Control, Discrepancy, Estimate
 from modgap.discrepancy.search import Search
 from modgap.discrepancy.target_figures import (
     _differences_title as differences_title,
@@ -87,7 +85,7 @@ def discrepancy_report(matrix, source="efficientnet-lite0", target="fashion-mnis
     n_errors = round(n - matrix.trace())
     held_out = n_errors / n
     null = NullDistribution(1 - 1 / k, 0.02, 0.05, 19, 19)
-    solution = Search(held_out, tuple(range(k)), held_out, False, 0)
+    solution = Search(held_out, tuple(range(k)))
     interval = wilson_interval(n_errors, n)
     estimate = Estimate(solution, held_out, interval, 0.02, null, null, 0.5)
     result = Discrepancy(
@@ -113,8 +111,6 @@ def discrepancy_report(matrix, source="efficientnet-lite0", target="fashion-mnis
         permutations_by="shuffle",
         is_ordered=False,
         estimates={"search": estimate},
-        learning_curve=(),
-        bounds=Bounds(None, None, None, None),
         k_way=None,
         seed=0,
         seconds={},
@@ -652,17 +648,6 @@ def test_hostile_names_are_drawn_as_text_in_the_figures_of_distortion(name):
     assert_readable(few_shot_figure(few_shot_curves(2, names=[name, "mona"]), 0.9, name))
 
 
-def learning_report():
-    """Return a report whose learning curve has intervals of different widths."""
-    report = discrepancy_report(confusion(4))
-    points = [
-        LearningCurvePoint(size, "soft", 0.8 - 0.1 * number, (0.7 - 0.1 * number, 0.82 - 0.1 * number))
-        for number, size in enumerate((1, 2, 5))
-    ]
-    estimates = {**report.result.estimates, "soft": report.best_estimate}
-    return replace(report, result=replace(report.result, learning_curve=tuple(points), estimates=estimates))
-
-
 def known_ends(interval, *others):
     return sorted(tuple(map(float, ends)) for ends in (interval, *others) if ends is not None)
 
@@ -675,9 +660,6 @@ def test_every_drawn_interval_of_a_discrepancy_is_that_of_the_record():
     (axes,) = plot_classes(report).axes
     expected = known_ends(*(one.interval for one in report.class_errors()))
     np.testing.assert_allclose(sorted(intervals(axes)), expected)
-    (band,) = bands(plot_learning_curve(learning_report()).axes[0])
-    points = learning_report().result.learning_curve
-    assert band == {point.per_class: pytest.approx(point.held_out_interval) for point in points}
 
 
 def test_every_drawn_interval_of_targets_and_sources_is_that_of_the_record():
@@ -728,7 +710,6 @@ def test_every_figure_with_intervals_has_a_test_of_their_ends():
     [
         lambda ax: plot_discrepancy(with_control(discrepancy_report(confusion(4)), 0.74, 0.001), ax),
         lambda ax: plot_classes(discrepancy_report(confusion(4)), ax),
-        lambda ax: plot_learning_curve(learning_report(), ax),
         lambda ax: plot_targets(target_series(2), target_series(2, 0.3), ax=ax),
         lambda ax: plot_sources_on_targets(sources_on_targets(4, 3), ax=ax),
         lambda ax: ranking_figure(ranking_of([0.3, 0.5], controls=[0.6, 0.7], scores=("knn",)), ax),

@@ -35,9 +35,8 @@ OPTION_SECTIONS = {
         "Custom data": "kind label label-type task series time group split-from x y background columns fill "
         "standardize",
         "How samples pass through the source": "input-size representation embedder head",
-        "Estimators": "estimator trials subsets restarts classes per-class measure temperature",
-        "Statistics": "weight per-group splits permutations permutations-for permutations-by control "
-        "bound-seconds seed",
+        "Estimators": "estimator trials classes per-class measure temperature",
+        "Statistics": "weight per-group splits permutations permutations-for permutations-by control seed",
         "Hardware": "device dtype batch-size loader-workers threads",
         "Output": "out format json quiet",
     },
@@ -239,7 +238,7 @@ def test_every_shell_is_given_its_script(shell):
         (["discrepency"], "Did you mean discrepancy?"),
         (["data", "fetsh", "digits"], "Did you mean fetch?"),
         (["cache", "lss"], "Did you mean ls?"),
-        (["discrepancy", "--targt", "digits"], "Did you mean --target or --restarts or --task?"),
+        (["discrepancy", "--targt", "digits"], "Did you mean --target or --task?"),
         (["--verson"], "Did you mean --version?"),
         (["train"], "Missing option '--method'. See modgap train --help."),
         (["cache", "prune", "--qqqq"], ". See modgap cache prune --help."),

@@ -110,7 +110,7 @@ def test_the_rule_is_shown_and_the_user_overrides_it(tmp_path):
     assert known.kind == "string"
     assert known.why == (
         "The samples count as strings: 0 % of them have a space, and their median length is 20 characters. "
-        "If they are texts, pass --kind text."
+        'If they are texts, pass `custom_data={"kind": "text"}`.'
     )
     assert known.names == known_sources("string").names
     for told in ("text", "string"):

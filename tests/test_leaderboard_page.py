@@ -43,7 +43,7 @@ def example(n_sources=6, n_controls=2, n_targets=7, names=None):
     ]
     targets = [f"/data/target{i}.npz" for i in range(n_targets)]
     reasons = {(names[1], targets[2]): "The source takes images."}
-    return make_matrix(measures, [*names, *controls], targets, n_sources, reasons, missing=3, failed=1)
+    return make_matrix(measures, [*names, *controls], targets, n_sources, reasons, failed=1)
 
 
 @pytest.mark.skipif(NODE is None, reason="needs node")
@@ -64,7 +64,7 @@ def test_the_page_has_the_verdict_the_table_and_the_reasons():
     assert headline(judge_matrix(matrix)) in text
     for expected in (
         "6 sources · 2 random-weights controls · 7 targets · ranked by held-out LEEP",
-        "Held-out LEEP (higher is better)", "Not in the cache: 3 jobs", "target0.npz",
+        "Held-out LEEP (higher is better)", "target0.npz",
         "source1 on target2.npz", "The source takes images.", "k-NN error (lower is better)", "300 k", "image · 300 k",
         "Do other scores agree? – k-NN error most of all",
     ):  # fmt: skip

@@ -50,12 +50,12 @@ def test_changes_in_memory_are_kept(tmp_path, mode):
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_search_that_releases_pages_finds_the_same(tmp_path, monkeypatch, threads):
     logits, labels = naive.problem(np.random.default_rng(0), 3000, 40, 8, 0.4)
-    kept = search(logits, labels, 8, restarts=2)
+    kept = search(logits, labels, 8)
     monkeypatch.setattr(mapped_rows, "LARGEST_RESIDENT", 0)
     monkeypatch.setattr(mapped_rows, "RELEASED_BYTES", 1 << 14)
     mapped = map_array(tmp_path / "logits", logits)
     assert mapped_rows.pages_of(mapped, 3000).entries == 102
-    assert search(mapped, labels, 8, restarts=2, threads=threads) == kept
+    assert search(mapped, labels, 8, threads=threads) == kept
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="told by Linux's /proc")

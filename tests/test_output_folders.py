@@ -20,7 +20,7 @@ from modgap.training.predictions import Predictions, write_predictions
 from modgap.training.run_folder import exclusive_run
 from tests.test_figures import confusion, discrepancy_report
 
-QUICK = ("--estimator=search", "--restarts=1", "--splits=3", "--permutations=0", "--bound-seconds=0", "--quiet")
+QUICK = ("--estimator=search", "--splits=3", "--permutations=0", "--quiet")
 
 
 def measure(modgap, own_logits, folder, names=("a", "b", "c")):

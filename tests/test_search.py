@@ -9,8 +9,7 @@ import pytest
 from numba import njit
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-from modgap.discrepancy import costs, restarts
-from modgap.discrepancy.bounds import upper_bound
+from modgap.discrepancy import costs, local_search
 from modgap.discrepancy.costs import n_ranks_worth_keeping
 from modgap.discrepancy.kernels import dense_gains, gains
 from modgap.discrepancy.kernels.annealing import improve
@@ -56,8 +55,8 @@ def each_way(request, monkeypatch):
 @pytest.fixture
 def small_samples(monkeypatch):
     """Anneal runs on samples of 60 entries."""
-    monkeypatch.setattr(restarts, "SAMPLE", 60)
-    monkeypatch.setattr(restarts, "LONG_READS", 1)
+    monkeypatch.setattr(local_search, "SAMPLE", 60)
+    monkeypatch.setattr(local_search, "LONG_READS", 1)
 
 
 def table_gains(state):
@@ -165,29 +164,14 @@ def test_tables_and_rows_take_the_same_steps(shape, ties):
 def test_search_finds_the_enumerated_optimum(signal):
     for number in range(10):
         logits, labels = naive.problem(np.random.default_rng(number), 200, 12, 4, signal)
-        solution = search(logits, labels, 4, enumerable=0, seed=number)
-        assert not solution.exact
-        assert solution.value == enumerated_optimum(number, signal), number
+        solution = search(logits, labels, 4, seed=number)
+        assert solution.value == pytest.approx(enumerated_optimum(number, signal)), number
 
 
 @functools.cache
 def enumerated_optimum(number, signal):
     """Return the optimal value of a problem by enumeration, which both ways of the search have to reach."""
-    exact = search(*naive.problem(np.random.default_rng(number), 200, 12, 4, signal), 4)
-    assert exact.exact
-    return exact.value
-
-
-def test_enumeration_equals_naive_one():
-    shapes = [(40, 5, 2, 0, False), (30, 6, 3, 0.5, True), (25, 5, 5, 0, True), (30, 6, 4, 1, False)]
-    for number, shape in enumerate(shapes):
-        logits, labels = naive.problem(np.random.default_rng(number), *shape)
-        best, chosen = naive.optimum(logits, labels, shape[2])
-        solution = search(logits, labels, shape[2], threads=2)
-        assert solution.value == pytest.approx(best)
-        assert solution.map == chosen
-        assert solution.exact
-        assert solution.restarts == 0
+    return naive.optimum(*naive.problem(np.random.default_rng(number), 200, 12, 4, signal), 4)[0]
 
 
 def milp_optimum(logits, labels, n_classes):
@@ -237,7 +221,7 @@ def milp_optimum(logits, labels, n_classes):
 @pytest.mark.parametrize("number", range(4))
 def test_search_agrees_with_an_integer_program(number):
     logits, labels = naive.problem(np.random.default_rng(number), 24, 6, 3, 0.5, ties=number % 2 == 1)
-    solution = search(logits, labels, 3, enumerable=0)
+    solution = search(logits, labels, 3)
     assert solution.value == pytest.approx(milp_optimum(logits, labels, 3))
 
 
@@ -245,7 +229,7 @@ def test_search_agrees_with_an_integer_program(number):
 def test_branch_and_bound_equals_enumeration(branch_and_bound, ties):
     for seed in range(5):
         logits, labels = naive.problem(np.random.default_rng(seed), 40, 8, 4, 0.4 * seed, ties=ties)
-        optimum = round((1 - search(logits, labels, 4).value) * 40)
+        optimum = round((1 - naive.optimum(logits, labels, 4)[0]) * 40)
         assert branch_and_bound(logits, labels, 4, 0) == optimum
         assert branch_and_bound(logits, labels, 4, optimum) == optimum
 
@@ -270,13 +254,10 @@ def test_value_is_that_of_the_map_with_ties_and_few_ranks(depth):
 
 @pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("threads", [2, 4])
-@pytest.mark.parametrize(
-    ("shape", "n_restarts"),
-    [((300, 60, 6), None), pytest.param((300, 60, 20), 5, marks=pytest.mark.long), ((60, 9, 4), None)],
-)
-def test_same_for_any_number_of_threads(threads, shape, n_restarts):
+@pytest.mark.parametrize("shape", [(300, 60, 6), pytest.param((300, 60, 20), marks=pytest.mark.long), (60, 9, 4)])
+def test_same_for_any_number_of_threads(threads, shape):
     logits, labels = naive.problem(np.random.default_rng(2), *shape, 0.3)
-    options = {"starts": [np.arange(shape[2])], "seed": 3, "restarts": n_restarts}
+    options = {"starts": [np.arange(shape[2])], "seed": 3}
     once = search(logits, labels, shape[2], **options)
     assert repr(search(logits, labels, shape[2], **options, threads=threads)) == repr(once)
 
@@ -287,19 +268,17 @@ def test_runs_annealed_on_a_sample_climb_on_all_entries(threads):
     logits, labels = naive.problem(np.random.default_rng(2), 300, 60, 6, 0.3)
     start = np.arange(6)
     weights = np.random.default_rng(3).integers(1, 4, 300)
-    assert restarts.Entries(logits, rank_samples(logits, 6), labels, weights, 6).plan[2] == 60
-    solution = search(logits, labels, 6, starts=[start], restarts=4, threads=threads, weights=weights)
+    assert local_search.Entries(logits, rank_samples(logits, 6), labels, weights, 6).plan[2] == 60
+    solution = search(logits, labels, 6, starts=[start], threads=threads, weights=weights)
     predicted = naive.predictions(logits, np.array(solution.map))
     assert solution.value == pytest.approx(weights[predicted != labels].sum() / weights.sum())
     assert solution.value <= weights[naive.predictions(logits, start) != labels].sum() / weights.sum()
-    assert min(solution.restart_values) >= solution.value
-    assert len(solution.restart_values) == 4
-    assert solution == search(logits, labels, 6, starts=[start], restarts=4, weights=weights)
+    assert solution == search(logits, labels, 6, starts=[start], weights=weights)
 
 
 def test_sampled_runs_find_a_planted_map(small_samples):
     logits, labels, hidden = naive.planted(np.random.default_rng(4), 2000, 200, 5)
-    assert search(logits, labels, 5, restarts=2).map == tuple(hidden)
+    assert search(logits, labels, 5).map == tuple(hidden)
 
 
 @pytest.mark.usefixtures("each_way")
@@ -307,7 +286,7 @@ def test_mapped_logits_give_the_same(tmp_path):
     logits, labels = naive.problem(np.random.default_rng(2), 300, 60, 6, 0.3)
     np.save(tmp_path / "logits.npy", logits)
     mapped = np.load(tmp_path / "logits.npy", mmap_mode="r")
-    assert search(mapped, labels, 6, restarts=3) == search(logits, labels, 6, restarts=3)
+    assert search(mapped, labels, 6) == search(logits, labels, 6)
 
 
 @pytest.mark.usefixtures("each_way")
@@ -316,7 +295,7 @@ def test_as_many_target_as_source_classes():
     solution = search(logits, labels, 15)
     assert sorted(solution.map) == list(range(15))
     small, few = naive.problem(np.random.default_rng(3), 60, 6, 6, 0.5)
-    assert search(small, few, 6, enumerable=0).value == search(small, few, 6).value
+    assert search(small, few, 6).value == pytest.approx(naive.optimum(small, few, 6)[0])
 
 
 @pytest.mark.usefixtures("each_way")
@@ -327,13 +306,12 @@ def test_planted_map_is_recovered():
 
 
 @pytest.mark.usefixtures("each_way")
-def test_never_worse_than_starts_and_upper_bound():
+def test_never_worse_than_starts():
     logits, labels = naive.problem(np.random.default_rng(5), 200, 50, 8, 0.3)
-    start = np.arange(8)
-    solution = search(logits, labels, 8, starts=[start], restarts=0)
-    assert solution.value <= naive.value(logits, labels, start)
-    assert solution.value <= upper_bound(logits, labels)
-    assert solution.restart_values == ()
+    best = search(logits, labels, 8)
+    for seed in range(1, 4):
+        solution = search(logits, labels, 8, starts=[np.arange(8), best.map], seed=seed)
+        assert solution.value <= min(best.value, naive.value(logits, labels, np.arange(8)))
 
 
 @pytest.mark.usefixtures("each_way")
@@ -346,7 +324,6 @@ def test_ranking_can_be_reused_for_a_half_and_for_other_labels():
     permuted = np.random.default_rng(0).permutation(labels)
     assert search(logits, permuted, 5, ranking=ranking) == search(logits, permuted, 5)
     both = search(logits, labels[half] % 2, 2, ranking=ranking.take(half))
-    assert both.exact
     assert both.value == pytest.approx(naive.value(logits[half], labels[half] % 2, both.map))
 
 
@@ -355,7 +332,7 @@ def test_every_entry_of_a_sample_counts():
     logits, labels = naive.problem(np.random.default_rng(7), 50, 30, 4, 0.5)
     rows = np.concatenate([np.arange(50), np.arange(10)])
     both = np.concatenate([labels, (labels[:10] + 1) % 4])
-    solution = search(logits, both, 4, ranking=rank_samples(logits, 4).take(rows), enumerable=0)
+    solution = search(logits, both, 4, ranking=rank_samples(logits, 4).take(rows))
     assert solution.value == pytest.approx(naive.value(logits[rows], both, solution.map))
 
 
@@ -379,15 +356,14 @@ def test_ranks_worth_keeping_leave_few_samples_open():
 
 
 @pytest.mark.usefixtures("each_way")
-def test_restarts_depend_on_the_seed():
+def test_random_maps_depend_on_the_seed():
     logits, labels = naive.problem(np.random.default_rng(9), 200, 400, 8)
-    values = [search(logits, labels, 8, seed=seed, restarts=2).restart_values for seed in range(4)]
-    assert len(set(values)) > 1
+    assert len({search(logits, labels, 8, seed=seed).map for seed in range(4)}) > 1
 
 
 def test_ranking_keeps_no_more_than_is_needed():
     assert costs.n_ranks_needed(20_000, 21_841, 4) == 1
-    # In the first case the assignment ranks parts of the samples itself; in the second the search uses tables.
+    # The search reads rows of logits in the first case, and uses tables in the second.
     assert costs.n_ranks_needed(1000, 200, 10) == 1 < n_ranks_worth_keeping(1000, 200, 10)
     assert costs.n_ranks_needed(1000, 1000, 50) == n_ranks_worth_keeping(1000, 1000, 50) > 1
     assert costs.should_search_rows(200_000, 21_841, 16)
@@ -399,7 +375,7 @@ def test_ranking_keeps_no_more_than_is_needed():
 
 @pytest.mark.parametrize(("entries", "classes", "chosen"), [(24, 30, 8), (1000, 1000, 4), (20_000, 21_841, 12)])
 def test_plans_are_within_bounds(entries, classes, chosen):
-    runs, steps, sample_size = restarts._plan_rows(entries, classes, chosen)
+    runs, steps, sample_size = local_search._plan_rows(entries, classes, chosen)
     assert 1 <= runs <= 24
     assert steps == 5 * chosen**2
     assert min(entries, 2000) <= sample_size <= entries

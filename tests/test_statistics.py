@@ -277,7 +277,7 @@ def test_shuffled_labels_of_ordered_samples_give_p_values_that_are_too_low_and_s
 
 
 def test_ordered_samples_are_announced_and_show_nothing_unless_labels_are_shifted(caplog):
-    options = {"estimators": ["soft"], "permutations": 19, "splits": 4, "curve": False, "threads": 1}
+    options = {"estimators": ["soft"], "permutations": 19, "splits": 4, "threads": 1}
     logits, labels, groups = samples_in_order(0, signal=1.0)
     warning = 'the p-value of shuffled labels is too low. Pass `permutations_by="shifts"`'
     for by in ("shuffle", "shifts"):
@@ -294,7 +294,7 @@ def test_ordered_samples_are_announced_and_show_nothing_unless_labels_are_shifte
 
 def test_few_shifts_are_announced(caplog):
     logits, labels, _ = samples_in_order(0, n_groups=1, size=16)
-    estimate(logits, labels, estimators=["soft"], splits=2, permutations=99, permutations_by="shifts", curve=False)
+    estimate(logits, labels, estimators=["soft"], splits=2, permutations=99, permutations_by="shifts")
     assert "only 16 different shifts of their labels, so the p-value can hardly be below 0.062" in caplog.text
     with pytest.raises(UsageError, match="Unknown kind of permutations 'shift'"):
         estimate(logits, labels, permutations_by="shift")

@@ -22,7 +22,7 @@ from tests.training import NOUNS, run, surrogate_file, target_file
 VIT = "random:timm:test_vit"
 SOURCE = ("--source", VIT, "--input-size", "32")
 SHORT = ("--set", "stage1.epochs=1", "--set", "stage2.epochs=2")
-QUICK = {"trials": 200, "permutations": 0, "subsets": 20, "restarts": 1, "splits": 2}
+QUICK = {"trials": 200, "permutations": 0, "splits": 2}
 
 
 @pytest.fixture(scope="module", name="data")

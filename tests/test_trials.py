@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from modgap.discrepancy import trials
 from modgap.discrepancy.kernels.rank_order import code_block, leading_classes, new_items
-from modgap.discrepancy.kernels.trials_by_columns import byte_table
 from modgap.discrepancy.problem import Problem
+from modgap.errors import UsageError
 from tests import naive
 
 TRIALS = 40
@@ -48,12 +48,12 @@ def test_all_kernels_equal_the_numpy_loop(n, c, share, parts, ties, repeats, see
     k = 1 + int(share * (c - 1))
     problem = make(np.random.default_rng(seed), n, c, k, parts, ties, repeats)
     wanted = expected(problem, seed, TRIALS)
-    for kernel in ("columns", "bytes", "bits"):
+    for kernel in trials.KERNELS:
         counts, _ = trials.count_trials(problem, seed=seed, trials=TRIALS, kernel=kernel)
         np.testing.assert_array_equal(counts, wanted)
 
 
-@pytest.mark.parametrize("kernel", ["columns", "bytes", "bits"])
+@pytest.mark.parametrize("kernel", trials.KERNELS)
 def test_threads_change_nothing(kernel):
     problem = make(np.random.default_rng(3), 500, 90, 12, parts=2, ties=True)
     once, _ = trials.count_trials(problem, seed=5, trials=5000, kernel=kernel)
@@ -72,9 +72,14 @@ def test_trials_undecided_by_the_leading_ranks_are_counted_exactly(monkeypatch):
 def test_heads_beyond_sixteen_bits():
     problem = make(np.random.default_rng(5), 40, 70_000, 30)
     wanted = expected(problem, 1, 5)
-    for kernel in ("columns", "bytes", "bits"):
+    for kernel in trials.KERNELS:
         counts, _ = trials.count_trials(problem, seed=1, trials=5, kernel=kernel)
         np.testing.assert_array_equal(counts, wanted)
+
+
+def test_unknown_kernels_are_refused():
+    with pytest.raises(UsageError, match="kernel"):
+        trials.count_trials(make(np.random.default_rng(0), 4, 7, 3), kernel="bytes")
 
 
 def test_maps_are_injective_and_uniform():
@@ -120,26 +125,15 @@ def test_codes_of_a_block_are_ranks():
     np.testing.assert_array_equal(np.argsort(-table.astype(int), axis=0).T, naive.ranking(logits[rows]))
 
 
-def test_the_cost_model_picks_columns_bytes_and_bits_as_classes_grow():
+def test_the_cost_model_picks_columns_and_bits_as_classes_grow():
     assert trials.cheapest_kernel(1000, 4, 100_000) == "columns"
-    assert trials.cheapest_kernel(1000, 20, 100_000) == "bytes"
     assert trials.cheapest_kernel(1000, 100, 100_000) == "bits"
-
-
-@pytest.mark.parametrize("classes", [2, 200, 223, 224, 255, 256, 1000, 21_841, 70_000])
-def test_bytes_increase_with_the_codes_and_distinguish_the_leading_ranks(classes):
-    table = byte_table(classes).astype(int)
-    assert len(table) == classes + 1
-    assert (np.diff(table) >= 0).all()
-    assert table[-1] == 255
-    leading = table[max(1, classes - 222) :]
-    assert (np.diff(leading) == 1).all()
 
 
 def test_progress_adds_up_to_one():
     problem = make(np.random.default_rng(10), 200, 50, 5)
     shares = []
-    for kernel in ("columns", "bytes", "bits"):
+    for kernel in trials.KERNELS:
         shares.clear()
         trials.count_trials(problem, trials=3000, kernel=kernel, threads=2, progress=shares.append)
         assert sum(shares) == pytest.approx(1)

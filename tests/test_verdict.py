@@ -161,7 +161,7 @@ def test_the_majority_class_has_to_be_beaten_beyond_the_interval(held_out, inter
 )
 def test_the_check_of_the_majority_class_and_the_figure_name_the_error(estimators, name):
     labels = even(60, 2)
-    result = modgap.estimate(noise(labels, 6), labels, estimators=estimators, permutations=19, curve=False)
+    result = modgap.estimate(noise(labels, 6), labels, estimators=estimators, permutations=19)
     checks = {check.question: check.sentence for check in result.answer.checks}
     # A soft error is 1 - a probability, so the shares of wrong samples are no levels of it.
     is_soft = estimators == ["soft"]
@@ -178,7 +178,7 @@ def test_a_map_that_is_always_right_is_not_called_worse_than_the_majority_class(
     labels = even(60, 3)
     logits = np.random.default_rng(0).normal(scale=0.01, size=(60, 1000)).astype(np.float32)
     logits[np.arange(60), labels] += 3
-    result = modgap.estimate(logits, labels, estimators="soft", permutations=19, curve=False)
+    result = modgap.estimate(logits, labels, estimators="soft", permutations=19)
     assert result.best_estimate.held_out > 2 / 3
     assert "majority" not in str(result)
     assert "carry information about your logits" in result.answer.headline
@@ -210,7 +210,7 @@ def test_classes_that_beat_their_baseline_by_chance_are_not_counted():
 
 
 def estimate(labels, **options):
-    return modgap.estimate(signal(labels, 8), labels, estimators=["search", "soft"], curve=False, **options)
+    return modgap.estimate(signal(labels, 8), labels, estimators=["search", "soft"], **options)
 
 
 def test_without_splits_no_class_is_said_to_be_tested():
@@ -241,7 +241,7 @@ def p_values_of_copies(times, n_draws=30, weights=None):
         repeats = np.full(30, times) if weights is None else np.where(labels == 0, times, 1)
         rows = rng.permutation(np.repeat(np.arange(30), repeats))
         logits = rng.standard_normal((30, 10))[rows]
-        result = modgap.estimate(logits, labels[rows], estimators=["soft"], curve=False, permutations=19)
+        result = modgap.estimate(logits, labels[rows], estimators=["soft"], permutations=19)
         values.append(result.result.null.p_value)
     return np.array(values)
 
@@ -280,7 +280,7 @@ def test_one_copy_leaves_samples_in_the_order_of_time_one_sequence():
             series[i] = 0.97 * series[i - 1] + np.sqrt(1 - 0.97**2) * series[i]
         logits, labels = series[150:, :8], (series[150:, 8] > np.median(series[150:, 8])).astype(int)
         logits[75] = logits[74]
-        options = {"permutations": 19, "permutations_by": "shifts", "splits": 4, "curve": False, "threads": 1}
+        options = {"permutations": 19, "permutations_by": "shifts", "splits": 4, "threads": 1}
         rejections += modgap.estimate(logits, labels, estimators=["soft"], **options).result.null.p_value <= 0.05
     # At the level of .05, six of 30 happen in .3 % of the tests; with shuffled labels it is more than half of them.
     assert rejections <= 5

@@ -21,7 +21,7 @@ from modgap.discrepancy.control import compare_with_controls
 from modgap.discrepancy.estimate import held_out_samples
 from modgap.discrepancy.verdict import Finding, evidence_of_record, verdict
 
-QUICK = {"curve": False, "estimators": ["soft"], "permutations": 19}
+QUICK = {"estimators": ["soft"], "permutations": 19}
 """Options of all situations. The soft error is fast, and 19 permutations can give p = 0.05."""
 SEARCH = {"estimators": ["search", "soft"]}
 """Options of situations whose verdict depends on the error rate of a map, as that of the majority class does."""

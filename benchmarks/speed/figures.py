@@ -96,7 +96,7 @@ def _search() -> tuple[Callable, Callable]:
             chosen[k] = best
         return chosen
 
-    return partial(search, logits, labels, 10, restarts=10), climb
+    return partial(search, logits, labels, 10), climb
 
 
 def _soft() -> tuple[Callable, Callable]:
@@ -169,7 +169,7 @@ FIGURES = (
     Figure("trials, K = 10, over NumPy", partial(_trials, 10_000, 10, _numpy_trials), TRIALS / NUMPY_TRIALS),
     Figure("trials, K = 100, over NumPy", partial(_trials, 10_000, 100, _numpy_trials), TRIALS / NUMPY_TRIALS),
     Figure("trials, K = 18, over torch", partial(_trials, 3956, 18, _torch_trials), TRIALS / NUMPY_TRIALS),
-    Figure("a restart of the search over a round of naive climbing", _search, 10),
+    Figure("a restart of the search over a round of naive climbing", _search),
     Figure("soft error over NumPy", _soft),
     Figure("pass of logits over a bare loop", _pass),
     Figure("step of MoNA over a step of fine-tuning", _mona_step),

@@ -37,15 +37,11 @@ class EstimateOptions(TypedDict, total=False):
     weight: str | None
     splits: int
     per_class: int | None
-    curve: bool
     permutations: int
     permutations_for: str
     permutations_by: str
     trials: int
-    subsets: int
-    restarts: int | None
     spread: int
-    bound_seconds: float
     classes: int | None
     measures: Sequence[str]
     temperature: float
@@ -87,7 +83,7 @@ def estimate(
             those that no sample has; for 0/1 labels, the names of the K columns. Empty to show the labels as they are.
         source: Name of the source to show; None if it has no name.
         target: Name of the target to show.
-        estimators: One name or several of `montecarlo`, `assignment`, `search` and `soft`; None for all.
+        estimators: One name or several of `montecarlo`, `search` and `soft`; None for all.
         per_group: Number of samples to use of each group, so that the permutation test is exact if the size of a group
             depends on its class; None for all samples.
         progress: Called with the name of a stage and the share of its work done since the last call.
@@ -169,7 +165,7 @@ def measure(
         data_dir: Data directory that holds the files of the target's manifest; None for the default one.
         pseudo_classes: Number of clusters of the values of a regression target, which serve as its classes; None for
             the manifest's.
-        estimators: One name or several of `montecarlo`, `assignment`, `search` and `soft`; None for all.
+        estimators: One name or several of `montecarlo`, `search` and `soft`; None for all.
         per_group: Number of samples to use of each group, so that the permutation test is exact if the size of a group
             depends on its class; None for all samples.
         seed: Seed of every random draw.
@@ -250,7 +246,7 @@ def measure_logits_file(
 
     Args:
         path: File to read, see `modgap.forward.logits.read_logits_file`.
-        estimators: One name or several of `montecarlo`, `assignment`, `search` and `soft`; None for all.
+        estimators: One name or several of `montecarlo`, `search` and `soft`; None for all.
         per_group: Number of samples to use of each group; None for all samples.
         progress: Called with the name of a stage and the share of its work done since the last call.
         options: Further keyword arguments of `modgap.discrepancy.estimate`.

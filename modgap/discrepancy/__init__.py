@@ -1,6 +1,5 @@
 """Modality knowledge discrepancy (Definition 2.1 of MoNA, ICML 2024) and its estimators."""
 
-from modgap.discrepancy.bounds import upper_bound
 from modgap.discrepancy.distances import map_discrepancy
 from modgap.discrepancy.estimate import estimate, held_out_samples
 from modgap.discrepancy.result import Estimate, TestedSamples
@@ -17,5 +16,4 @@ __all__ = [
     "map_discrepancy",
     "pseudo_classes",
     "search",
-    "upper_bound",
 ]

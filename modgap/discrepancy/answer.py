@@ -57,7 +57,7 @@ def answer_of_record(record: Record) -> Answer:
             Verdict("Is it better than with permuted labels?", *LABELS[labels.status], sentence.strip()),
             _control_verdict(numbers),
         ),
-        checks=in_order([*_sample_checks(record, numbers), *_bound_checks(record, numbers)]),
+        checks=in_order([*_sample_checks(record, numbers)]),
         next_step=step if has_no_control else "",
         commands=(command,) if command else (),
     )
@@ -153,23 +153,6 @@ def _sample_checks(record: Record, numbers: Evidence) -> Iterator[Verdict]:
         yield Verdict("Few groups", "", WARN, text)
 
 
-def _bound_checks(record: Record, numbers: Evidence) -> Iterator[Verdict]:
-    """Yield what is certified about all maps."""
-    bounds = record["bounds"]
-    name = numbers.estimator
-    value = numbers.in_sample
-    if bounds["lower"] is not None:
-        yield Verdict("Lower bound", "", INFO, f"Certified: every map has an error of at least {bounds['lower']:.3f}.")
-    if value is not None and bounds.get("permuted_lower") is not None and bounds["permuted_lower"] > value:
-        text = (
-            f"Certified: with permuted labels, every map has an error of at least {bounds['permuted_lower']:.3f}. The "
-            f"error with the real labels is {value:.3f}, so no map can fit these permuted labels as well."
-        )
-        yield Verdict("Lower bound with permuted labels", "", INFO, text)
-    if name and record["estimates"][name].get("exact"):
-        yield Verdict("Exact value", "", INFO, f"The value of {name} is exact: all injective maps were tried.")
-
-
 def table(result: Discrepancy) -> Table:
     """Return one row per estimator, and rows of the levels to compare with; a dash stands for what was not computed."""
     rows = [
@@ -209,7 +192,7 @@ def _row(name: str, estimate: Estimate) -> list[str]:
 
 
 def notes(result: Discrepancy, pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
-    """Yield the lines below the table: splits, bounds, measures, confidence, k-way estimates and the best map.
+    """Yield the lines below the table: splits, measures, confidence, k-way estimates and the best map.
 
     Args:
         result: The estimates.
@@ -222,11 +205,6 @@ def notes(result: Discrepancy, pairs: Sequence[tuple[str, str]]) -> Iterator[str
         yield f"Held-out errors {are_means}; maps are fitted on {fitted}.{groups}"
     elif not result.splits and not result.k_way:
         yield "No samples were held out."
-    # The certified upper bound is shown if neither a map, nor chance level or baseline, is as low.
-    upper = result.upper_bound
-    of_maps = [estimate.solution.value for name, estimate in result.estimates.items() if not name.startswith("soft")]
-    if upper is not None and upper < min(result.chance, result.prior, *of_maps):
-        yield f"Certified without a search: the best map has an error of at most {upper:.3f}."
     for name, estimate in result.estimates.items():
         for measure, value in estimate.measures.items():
             yield f"{measure} of the map of {name}: {value:.4f}"
@@ -236,9 +214,6 @@ def notes(result: Discrepancy, pairs: Sequence[tuple[str, str]]) -> Iterator[str
         interval = result.leep_interval
         shown = f" (95 % CI {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
         yield f"Cross-validated LEEP: {result.leep:.3f} nats{shown}; higher is better."
-    if result.learning_curve:
-        points = ", ".join(f"{point.held_out:.3f} ({point.per_class})" for point in result.learning_curve)
-        yield f"Soft held-out error by samples per class: {points}."
     if result.k_way:
         yield from _k_way_lines(result.k_way)
     if pairs:

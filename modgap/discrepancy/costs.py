@@ -2,10 +2,6 @@
 
 import functools
 
-# A class that is met on a walk down the ranks costs about a sixth of a logit that is read out of order. This was
-# measured at C = 1,000, where walking is faster from K = 12 on.
-STEPS_PER_READING = 6
-
 # Largest number of target classes for which the search reads rows of logits, and the same where a ranking does not fit
 # into memory. The more classes there are, the fewer samples a step with tables touches; a step with rows always touches
 # the same share. Measured in milliseconds for 500 steps at N = C = 1,000, with tables and with rows: K = 2: 50, 3;
@@ -18,11 +14,6 @@ ROWS_UNRANKED = 24
 LEFT_OPEN = 5e-4
 MEMORY = 1 << 30
 BYTES_PER_RANK = 8
-
-
-def should_walk_ranks(n_source_classes: int, n_classes: int) -> bool:
-    """Return True if the assignment should walk down the ranks to a chosen class, not read all chosen logits."""
-    return n_source_classes < STEPS_PER_READING * n_classes * (n_classes + 1)
 
 
 def should_search_rows(n_samples: int, n_source_classes: int, n_classes: int) -> bool:

@@ -36,7 +36,7 @@ class DiscrepancyResult(DiscrepancyReport, Plotted):
         permuted labels), `p` and `value` (in-sample error), all in [0, 1]; NaN where a quantity was not computed.
 
         Args:
-            figure: Name of a figure: `discrepancy`, `classes` or `learning_curve`. None for the estimates.
+            figure: Name of a figure: `discrepancy` or `classes`. None for the estimates.
 
         Raises:
             UsageError: If the result has no figure with this name.

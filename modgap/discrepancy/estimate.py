@@ -13,8 +13,6 @@ from modgap.discrepancy.estimator_chain import HARD_ESTIMATORS, EstimatorInputs,
 from modgap.discrepancy.inference import (
     HeldOut,
     InferenceTask,
-    compute_bounds,
-    compute_curve,
     compute_estimates,
     compute_held_out,
     tested_samples,
@@ -22,7 +20,7 @@ from modgap.discrepancy.inference import (
 from modgap.discrepancy.input_checks import validate_labels, validate_logits
 from modgap.discrepancy.kway import KWay, k_way, validate_k_way
 from modgap.discrepancy.labeled_samples import LabeledSamples
-from modgap.discrepancy.result import Bounds, Discrepancy, TestedSamples
+from modgap.discrepancy.result import Discrepancy, TestedSamples
 from modgap.discrepancy.soft import warm_up as warm_up_soft
 from modgap.errors import Progress, UsageError, unknown_name
 from modgap.labels.label_space import validate_class_count
@@ -40,8 +38,6 @@ PERMUTABLE = ("soft", "search", "montecarlo")
 """Estimators that a permutation test can be made with."""
 LARGEST_NUMBER = 1 << 62
 """Number that whole numbers in the options have to be below."""
-FRACTIONAL = ("bound_seconds",)
-"""Options that may have a fraction."""
 
 
 def estimate(
@@ -54,15 +50,11 @@ def estimate(
     weight: str | None = None,
     splits: int = 20,
     per_class: int | None = None,
-    curve: bool = True,
     permutations: int = 99,
     permutations_for: str = "soft",
     permutations_by: str = "shuffle",
     trials: int = 100_000,
-    subsets: int = 1000,
-    restarts: int | None = None,
     spread: int = 0,
-    bound_seconds: float = 0.0,
     classes: int | None = None,
     measures: Sequence[str] = (),
     temperature: float = 1.0,
@@ -73,7 +65,7 @@ def estimate(
     """Estimate the modality knowledge discrepancy (Definition 2.1) from source logits on target samples.
 
     By default, everything that is needed to interpret a value is computed: held-out errors over 20 repeated splits with
-    their intervals, a permutation test, and a learning curve where it is cheap. Long computations are announced.
+    their intervals, and a permutation test. Long computations are announced.
 
     Args:
         logits: Finite source logits, shape (N, C); they may be memory-mapped.
@@ -85,28 +77,22 @@ def estimate(
             copies of one sample, as `modgap.discrepancy.repeated_rows.groups_with_copies` finds them. Splits, shuffled
             labels and intervals keep these merged groups together, but `groups` still decide what counts equally. None
             if there are no copies. This function does not look for copies.
-        estimators: Names of estimators: `montecarlo`, `assignment` and `search` of the 0-1 error, each of which starts
-            from those before it, and `soft`.
+        estimators: Names of estimators: `montecarlo` and `search` of the 0-1 error, and `soft`. The search starts from
+            the best random map.
         weight: What counts equally in an error: `samples`, `groups` or `classes`; None for groups where there are
             groups, else samples. `montecarlo` counts samples, as the paper does.
         splits: Number of repeated splits; 0 for no held-out errors.
         per_class: Number n of samples of each class that maps are fitted on, so that targets of different size are
             comparable; None to fit on halves.
-        curve: True to compute held-out errors for 5, 10, 20, ... samples a class where that is cheap.
         permutations: Largest number of permutations of the labels; 0 for no permutation test. The test stops at the
             tenth permuted value that is at or below the real one.
         permutations_for: Estimator that the test is made with: `soft`, over all splits, or over the first of them on
-            large problems; or `search` or `montecarlo`, on one split and with one restart.
+            large problems; or `search` or `montecarlo`, on one split.
         permutations_by: How labels move inside a group of several classes: `shuffle`, if its samples are exchangeable,
             or `shifts`, if they are in the order of time. The labels then move on by a random number of samples.
             Without groups, all samples are one sequence.
         trials: Number of random maps of the Monte-Carlo estimator.
-        subsets: Number of random subsets of source classes of the assignment estimator.
-        restarts: Number of restarts of the search on all samples; None to restart until the best value was found three
-            times.
         spread: Number of further seeds of the Monte-Carlo trials, which show how much its minimum varies.
-        bound_seconds: Time limit in seconds for the certified lower bound, and the same again for the lower bound
-            with permuted labels; 0 for neither. How high the bounds get depends on the machine.
         classes: Number k of target classes to compare at a time, in random choices of them; this allows K > C. None
             to compare only all classes.
         measures: Further distance measures to compute at each solution's map, see `map_discrepancy`.
@@ -130,7 +116,7 @@ def estimate(
         >>> labels = np.repeat([0, 1, 2], 40)
         >>> logits = rng.standard_normal((120, 200)).astype("float32")
         >>> logits[np.arange(120), labels + 5] += 3
-        >>> result = estimate(logits, labels, permutations=19, curve=False)
+        >>> result = estimate(logits, labels, permutations=19)
         >>> round(result.estimates["search"].held_out, 3), result.null.p_value
         (0.017, 0.05)
         >>> result.estimates["search"].solution.map
@@ -138,13 +124,10 @@ def estimate(
     """
     _validate_numbers(
         trials=(trials, 1),
-        subsets=(subsets, 0),
-        restarts=(restarts, 0),
         splits=(splits, 0),
         per_class=(per_class, 1),
         permutations=(permutations, 0),
         spread=(spread, 0),
-        bound_seconds=(bound_seconds, 0),
         seed=(seed, 0),
         classes=(classes, 2),
         threads=(threads, 1),
@@ -155,7 +138,7 @@ def estimate(
         raise unknown_name("kind of permutations", permutations_by, PERMUTATIONS_BY)
     array, labeled = _labeled_samples(logits, labels, groups, merged_groups, weight, classes, permutations_by)
     n_classes = labeled.space.n_classes
-    inputs = EstimatorInputs(array, names, n_classes, trials, subsets, restarts, seed, threads or idle_cores())
+    inputs = EstimatorInputs(array, names, n_classes, trials, seed, threads or idle_cores())
     task = InferenceTask(
         inputs,
         # The softmax needs the values. `array` may have ranks in their place, in the same order.
@@ -166,7 +149,6 @@ def estimate(
         permutations=permutations,
         permutations_for=permutations_for,
         spread=spread,
-        curve=curve and per_class is None,
         measures=measures,
         temperature=temperature,
         progress=progress,
@@ -176,7 +158,7 @@ def estimate(
     if classes is not None:
         with timed(task.seconds, "k_way"):
             k_way_result = k_way(task.inputs, task.logits, task.labeled, classes, task.per_class)
-    return _run_inference(task, k_way_result, bound_seconds)
+    return _run_inference(task, k_way_result)
 
 
 def held_out_samples(
@@ -219,7 +201,7 @@ def held_out_samples(
     names = _validate_estimators(estimators, 0, "soft", HELD_OUT)
     array, labeled = _labeled_samples(logits, labels, groups, merged_groups, weight)
     n_threads = threads or idle_cores()
-    inputs = EstimatorInputs(array, names, labeled.space.n_classes, trials=1, subsets=0, seed=seed, threads=n_threads)
+    inputs = EstimatorInputs(array, names, labeled.space.n_classes, trials=1, seed=seed, threads=n_threads)
     task = InferenceTask(inputs, np.asarray(logits), labeled, splits, per_class, progress=progress)
     _warm_up_kernels(task, None)
     return tested_samples(task, compute_held_out(task))
@@ -258,7 +240,7 @@ def _labeled_samples(
     return array, LabeledSamples(space, group_numbers, merged_numbers, weighting, permutations_by)
 
 
-def _run_inference(task: InferenceTask, k_way_result: KWay | None, bound_seconds: float) -> Discrepancy:
+def _run_inference(task: InferenceTask, k_way_result: KWay | None) -> Discrepancy:
     """Run each step of the inference, and collect the results.
 
     With more target than source classes there is no injective map of all target classes. The result then has only the
@@ -267,7 +249,6 @@ def _run_inference(task: InferenceTask, k_way_result: KWay | None, bound_seconds
     Args:
         task: The task.
         k_way_result: Comparison of some target classes at a time; None if it was not requested.
-        bound_seconds: Time limit of each lower bound, in seconds; 0 for no lower bounds.
     """
     labeled = task.labeled
     space = labeled.space
@@ -275,8 +256,6 @@ def _run_inference(task: InferenceTask, k_way_result: KWay | None, bound_seconds
     has_map = space.n_classes <= n_source_classes
     held_out = compute_held_out(task) if has_map else HeldOut()
     estimates, permuted_error = compute_estimates(task, held_out) if has_map else ({}, None)
-    bounds = compute_bounds(task, bound_seconds) if has_map else Bounds()
-    curve = compute_curve(task) if has_map else ()
     problem = task.problem
     n_tested_classes = len(problem.classes) if problem else 0
     entropy = task.probabilities.mean_entropy() if has_map and task.uses_soft else None
@@ -304,8 +283,6 @@ def _run_inference(task: InferenceTask, k_way_result: KWay | None, bound_seconds
         permutations_by=labeled.permutations_by,
         is_ordered=task.is_ordered,
         estimates=estimates,
-        learning_curve=curve,
-        bounds=bounds,
         k_way=k_way_result,
         seed=task.inputs.seed,
         seconds=task.seconds,
@@ -364,7 +341,8 @@ def _validate_numbers(**limits: tuple[Any, float]) -> None:
         limits: Value and minimum of each option, by name. The value None is always allowed.
     """
     for name, (value, minimum) in limits.items():
-        if not (value is None or name in FRACTIONAL or isinstance(value, Integral)):
+        is_whole = value is None or isinstance(value, Integral)
+        if not is_whole:
             raise UsageError(f"`{name}` is {value!r}. Expected a number without a fraction.")
         if value is not None and not value >= minimum:
             raise UsageError(f"`{name}` is {value}. Expected a number of at least {minimum}.")

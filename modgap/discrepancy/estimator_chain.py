@@ -1,4 +1,4 @@
-"""The chain of estimators on all samples, each of which starts from the maps of those before it, and on folds."""
+"""The random maps and the search that starts from the best of them, on all samples and on folds."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,14 +8,13 @@ from functools import cached_property
 
 import numpy as np
 
-from modgap.discrepancy.assignment import Assignment, assignment
-from modgap.discrepancy.costs import STEPS_PER_READING, should_search_rows, should_walk_ranks
+from modgap.discrepancy.costs import should_search_rows
 from modgap.discrepancy.kernels.moves import counter_dtype
 from modgap.discrepancy.montecarlo import MonteCarlo, summarize
 from modgap.discrepancy.predictions import predicted_classes
 from modgap.discrepancy.problem import Problem, smallest_width
 from modgap.discrepancy.ranks import Ranking, rank_samples
-from modgap.discrepancy.search import Search, is_enumerable, search
+from modgap.discrepancy.search import Search, search
 from modgap.discrepancy.soft import Labeling
 from modgap.discrepancy.threads import share_work
 from modgap.discrepancy.trial_costs import cheapest_kernel
@@ -24,20 +23,13 @@ from modgap.discrepancy.trials import warm_up as warm_up_trials
 from modgap.labels.label_space import LabelSpace
 from modgap.statistics.weights import integer_weights
 
-HARD_ESTIMATORS = ("montecarlo", "assignment", "search")
+HARD_ESTIMATORS = ("montecarlo", "search")
 """Estimators of the 0-1 discrepancy, in the order in which they run."""
 
 MANY_CLASSES = 25
 """Number of target classes for which the search always uses tables."""
 
-FOLD_RESTARTS = 1
-"""Restarts of the search on the part of the samples that a fold is fitted on."""
-TWO_CLASSES_FOLD_RESTARTS = 10
-"""Restarts with two target classes, where a climb ends early because only two classes can move."""
-FOLD_ENUMERABLE = 50_000
-"""Largest number of injective maps that are all tried on such a part; trying more takes longer than searching."""
-
-Solution = MonteCarlo | Assignment | Search
+Solution = MonteCarlo | Search
 
 
 @dataclass(frozen=True)
@@ -49,8 +41,6 @@ class EstimatorInputs:
         names: Names of the requested estimators, those of HARD_ESTIMATORS in this order and then `soft`.
         n_classes: Number K of target classes.
         trials: Number of random maps of the Monte-Carlo estimator.
-        subsets: Number of random subsets of the assignment estimator.
-        restarts: Number of restarts of the search; None to restart until the best value was found three times.
         seed: Seed of every random draw.
         threads: Number of worker threads.
     """
@@ -59,14 +49,12 @@ class EstimatorInputs:
     names: tuple[str, ...]
     n_classes: int
     trials: int = 100_000
-    subsets: int = 1000
-    restarts: int | None = None
     seed: int = 0
     threads: int = 1
 
     @cached_property
     def ranking(self) -> Ranking:
-        """Leading source classes of all rows, which the assignment and the search use."""
+        """Leading source classes of all rows, which the search uses."""
         return rank_samples(self.logits, self.n_classes, threads=self.threads)
 
     def share_ranking_of(self, other: "EstimatorInputs") -> None:
@@ -90,23 +78,17 @@ def warm_up(inputs: EstimatorInputs, weights: np.ndarray | None, trial_weights: 
 
     Args:
         inputs: Logits and options of the estimators.
-        weights: Integer weight of each entry that the assignment and the search count, shape (E,); None if all are 1.
+        weights: Integer weight of each entry that the search counts, shape (E,); None if all are 1.
         trial_weights: The same for the Monte-Carlo trials.
     """
     n_samples, n_source_classes = inputs.logits.shape
     kernel = cheapest_kernel(n_source_classes, inputs.n_classes, inputs.trials)
     warm_up_trials(n_source_classes, kernel, trial_weights is not None)
     n_classes = 2 if should_search_rows(n_samples, n_source_classes, inputs.n_classes) else MANY_CLASSES
-    walks = should_walk_ranks(n_source_classes, inputs.n_classes)
-    wanted = n_classes + 1 if walks else STEPS_PER_READING * n_classes * (n_classes + 1)
     labels = np.arange(n_classes)
-    logits = np.zeros((n_classes, smallest_width(n_source_classes, wanted)), np.float32)
+    logits = np.zeros((n_classes, smallest_width(n_source_classes, n_classes + 1)), np.float32)
     logits.flags.writeable = False
-    if "assignment" in inputs.names:
-        assignment(logits, labels, n_classes, subsets=2)
-    if "search" in inputs.names and weights is None and is_enumerable(n_source_classes, inputs.n_classes):
-        search(logits, labels[:2], 2)
-    elif "search" in inputs.names:
+    if "search" in inputs.names:
         by_counter: list[np.ndarray | None] = [None]
         if weights is not None:
             # There are weights for each type of counter that all entries, and half of them, lead to.
@@ -114,7 +96,7 @@ def warm_up(inputs: EstimatorInputs, weights: np.ndarray | None, trial_weights: 
             totals = {counter_dtype(np.array([part])): part for part in (total, total // 3)}
             by_counter = [np.full(n_classes, part // n_classes + 1, np.int64) for part in totals.values()]
         for some_weights in by_counter:
-            search(logits, labels, n_classes, restarts=1, enumerable=0, weights=some_weights)
+            search(logits, labels, n_classes, weights=some_weights)
         random_maps(0, 0, 1, 1, n_samples)
     predicted_classes(logits, labels, labels)
 
@@ -126,14 +108,14 @@ def run_chain(
     starts: Sequence[np.ndarray] = (),
     progress: Callable[[str, float], None] | None = None,
 ) -> tuple[dict[str, Solution], dict[str, float]]:
-    """Run the requested estimators; the assignment and the search start from the best maps before them.
+    """Run the requested estimators; the search starts from the best map of the trials.
 
-    The Monte-Carlo trials always run, because the other estimators build on their best map.
+    The Monte-Carlo trials always run, because the search starts from their best map.
 
     Args:
         inputs: Logits and options of the estimators.
         space: Labels of the N samples. The Monte-Carlo estimator counts its entries, as the paper does.
-        weights: Integer weight of each entry that the assignment and the search count, shape (E,); None if all are 1.
+        weights: Integer weight of each entry that the search counts, shape (E,); None if all are 1.
         starts: Further maps that the search starts from, each of shape (K,).
         progress: Called with the name of a stage and the share of its work done since the last call.
 
@@ -150,31 +132,15 @@ def run_chain(
         progress=lambda share: report("montecarlo", share),
     )
     solutions: dict[str, Solution] = {"montecarlo": summarize(problem, counts, inputs.seed)}
-    if "assignment" in inputs.names or "search" in inputs.names:
+    if "search" in inputs.names:
         with timed(seconds, "ranks"):
             _ = inputs.ranking
-    if "assignment" in inputs.names:
-        with timed(seconds, "assignment"):
-            solutions["assignment"] = assignment(
-                inputs.logits,
-                problem.labels,
-                problem.n_classes,
-                subsets=inputs.subsets,
-                extra=[np.asarray(solutions["montecarlo"].map)],
-                seed=inputs.seed,
-                threads=inputs.threads,
-                ranking=inputs.ranking.take(problem.rows),
-                weights=weights,
-            )
-            report("assignment", 1.0)
-    if "search" in inputs.names:
         with timed(seconds, "search"):
             solutions["search"] = search(
                 inputs.logits,
                 problem.labels,
                 problem.n_classes,
-                starts=[*(np.asarray(solution.map) for solution in solutions.values()), *starts],
-                restarts=inputs.restarts,
+                starts=[np.asarray(solutions["montecarlo"].map), *starts],
                 seed=inputs.seed,
                 threads=inputs.threads,
                 ranking=inputs.ranking.take(problem.rows),
@@ -211,7 +177,6 @@ def fit_search_maps(
     entry_samples = space.entry_samples
     rows = space.entry_rows
     weights = integer_weights(labeling.weights)
-    restarts = TWO_CLASSES_FOLD_RESTARTS if space.n_classes == 2 else FOLD_RESTARTS
     fits = labeling.splits.fit
     maps = np.empty((len(fits), space.n_classes), np.int64)
     _ = inputs.ranking
@@ -224,8 +189,6 @@ def fit_search_maps(
                 space.labels[members],
                 space.n_classes,
                 starts=[] if starts is None else [starts[fold]],
-                restarts=restarts,
-                enumerable=FOLD_ENUMERABLE,
                 seed=inputs.seed,
                 ranking=inputs.ranking.take(rows[members]),
                 weights=None if weights is None else weights[members],

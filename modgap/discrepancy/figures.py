@@ -1,4 +1,4 @@
-"""Figures of one discrepancy: the answer with its baselines, the classes, and the learning curve."""
+"""Figures of one discrepancy: the answer with its baselines, and the classes."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -9,12 +9,10 @@ import pandas as pd
 
 from modgap.answers.figures.files import ResultFigure, result_figure
 from modgap.answers.figures.intervals import interval_columns, interval_text, tidy_frame
-from modgap.answers.figures.labels import beside, label_ends, label_marks, write_names
-from modgap.answers.figures.lines import draw_lines, line_panel, log_axis
+from modgap.answers.figures.labels import beside, label_marks, write_names
 from modgap.answers.figures.rows import draw_marks, draw_ticks, row_panel
 from modgap.answers.figures.style import (
     BASELINE_STYLE,
-    SERIES,
     Ink,
     figure_of,
     fit_names,
@@ -63,8 +61,6 @@ CLASS_SPACE = 1.1
 """Space for the longest name of a class in inches."""
 FEW_SAMPLES = 5
 """Number of samples of a class below which its results are unreliable."""
-FLAT = 0.02
-"""Largest change of the error from half of the samples to all of them for which a curve is called flat."""
 
 
 def answer_frame(report: DiscrepancyReport) -> pd.DataFrame:
@@ -386,87 +382,9 @@ def _limits(report: DiscrepancyReport, errors: Sequence[ClassError]) -> list[str
     return [*sentences, f"Errors with intervals: {', '.join(values)}."]
 
 
-def learning_curve_frame(report: DiscrepancyReport) -> pd.DataFrame:
-    """Return the points of the learning curve: one row for each number of samples a class.
-
-    Raises:
-        InputError: If the report has no learning curve.
-    """
-    points = report.result.learning_curve
-    if not points:
-        raise _nothing_to_draw(report, "learning curve")
-    rows = [
-        {"series": "source", "per_class": one.per_class, **interval_columns(one.held_out, one.held_out_interval)}
-        for one in points
-    ]
-    return pd.DataFrame(rows)
-
-
-@styled
-def plot_learning_curve(report: DiscrepancyReport, ax: "Axes | None" = None) -> "Figure":
-    """Draw the soft held-out error, with 95 % intervals, by the number of samples a class that maps are fitted on.
-
-    Args:
-        report: A discrepancy with a learning curve.
-        ax: Axes to draw on. None for a new figure.
-
-    Raises:
-        InputError: If the report has no learning curve.
-    """
-    frame = learning_curve_frame(report)
-    subtitle = (
-        "Soft held-out error by the number of samples of each class that maps are fitted on. "
-        "Compare targets at the same number."
-    )
-    axis_labels = {"xlabel": "samples of each class (log scale)", "ylabel": "soft held-out error"}
-    axes = line_panel(_curve_title(report), subtitle, 2.2, ax, **axis_labels)
-    draw_lines(axes, frame, "per_class", {"source": SERIES[0]})
-    log_axis(axes, frame["per_class"].tolist())
-    axes.set(yticks=[0, 0.2, 0.4, 0.6, 0.8, 1.0], ylim=(0, 1.02))
-    last = frame["value"].iloc[-1]
-    name = fit_names([report.source or "source"], "source", 1.3, 8.5, bold=True)[0]
-    labels = [(last, f"{name}\n{last:.2f}", Ink.SOURCE, True)]
-    null = report.result.null
-    if null and report.result.permutations_for == "soft":
-        axes.axhline(null.mean, **BASELINE_STYLE)
-        labels.append((null.mean, f"permuted\nlabels {null.mean:.2f}", Ink.SECONDARY, True))
-    label_ends(axes, labels)
-    return figure_of(axes)
-
-
-def _curve_title(report: DiscrepancyReport) -> str:
-    points = report.result.learning_curve
-    target = name_in_title(report.target, "target")
-    if len(points) == 1:
-        return f"Soft error on {target} with {points[0].per_class} samples of each class: {points[0].held_out:.2f}"
-    change = points[-2].held_out - points[-1].held_out
-    if abs(change) <= FLAT:
-        return f"On {target}, more than {points[-2].per_class} samples of each class hardly change the error"
-    direction = "lowers" if change > 0 else "raises"
-    return (
-        f"On {target}, fitting on {points[-1].per_class} instead of {points[-2].per_class} samples of each class "
-        f"{direction} the error by {abs(change):.2f}"
-    )
-
-
-def learning_curve_caption(report: DiscrepancyReport) -> str:
-    """Return the caption of the figure, in whole sentences with the exact values."""
-    result = report.result
-    points = learning_curve_frame(report)[["value", "low", "high", "per_class"]].itertuples(index=False)
-    values = ", ".join(f"{interval_text(*ends)} with {per_class}" for *ends, per_class in points)
-    return (
-        f"Soft held-out error of {report.source or 'the source'} on {report.target} (K = {result.n_target_classes:,}, "
-        f"N = {result.n_samples:,}) by the number of samples of each class that maps are fitted on, mean over "
-        f"{count(result.splits, 'split')}: {values}. The band is the 95 % interval over samples or groups and splits. "
-        "The dashed line is the mean with permuted labels, with maps fitted on halves of the samples."
-    )
-
-
 def planned_figures(report: DiscrepancyReport) -> Iterator[ResultFigure]:
     """Yield each figure that the report has the numbers for."""
     if report.best_estimate and report.best_estimate.held_out is not None:
         yield result_figure("discrepancy", report, answer_frame, plot_discrepancy, discrepancy_caption)
-    if report.result.learning_curve:
-        yield result_figure("learning_curve", report, learning_curve_frame, plot_learning_curve, learning_curve_caption)
     if report.result.held_out_confusion is not None:
         yield result_figure("classes", report, classes_frame, plot_classes, classes_caption)

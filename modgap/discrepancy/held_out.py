@@ -8,7 +8,7 @@ import numpy as np
 
 from modgap.discrepancy.estimator_chain import EstimatorInputs
 from modgap.discrepancy.labeled_samples import LabeledSamples
-from modgap.discrepancy.learning_curve import draw_per_class
+from modgap.discrepancy.per_class import draw_per_class
 from modgap.discrepancy.predictions import predicted_classes
 from modgap.discrepancy.soft import Labeling
 from modgap.discrepancy.threads import share_work

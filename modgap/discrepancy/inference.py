@@ -1,7 +1,7 @@
-"""Statistical inference for the estimators: held-out errors, permutation tests, spread and bounds.
+"""Statistical inference for the estimators: held-out errors, permutation tests and spread.
 
 `modgap.discrepancy.estimate` calls the steps in this order: `compute_held_out`, `compute_estimates`, which also makes
-the permutation test, `compute_bounds`, `compute_curve` and `tested_samples`.
+the permutation test, and `tested_samples`.
 """
 
 import logging
@@ -12,12 +12,10 @@ from functools import cached_property
 
 import numpy as np
 
-from modgap.discrepancy.bounds import lower_bound, upper_bound
 from modgap.discrepancy.distances import map_discrepancy
 from modgap.discrepancy.estimator_chain import EstimatorInputs, Solution, fit_search_maps, run_chain, timed
 from modgap.discrepancy.held_out import HeldOutProblem, fold_confusion, fold_errors, fold_predictions, held_out_problem
 from modgap.discrepancy.labeled_samples import LabeledSamples
-from modgap.discrepancy.learning_curve import LearningCurvePoint, learning_curve
 from modgap.discrepancy.permutation_test import (
     ANNOUNCED_SECONDS,
     hard_permutation_test,
@@ -25,7 +23,7 @@ from modgap.discrepancy.permutation_test import (
     soft_permutation_test,
 )
 from modgap.discrepancy.probabilities import Probabilities, matched_temperature
-from modgap.discrepancy.result import Bounds, Estimate, TestedSamples
+from modgap.discrepancy.result import Estimate, TestedSamples
 from modgap.discrepancy.soft import (
     Labeling,
     SoftMap,
@@ -66,7 +64,6 @@ class InferenceTask:
         permutations: Largest number of permutations; 0 for no permutation test.
         permutations_for: Estimator that the permutation test is made with: `soft`, `search` or `montecarlo`.
         spread: Number of further seeds of the Monte-Carlo trials; 0 for no spread.
-        curve: True to compute a learning curve where it is cheap.
         measures: Names of further distance measures.
         temperature: Temperature of their softmax.
         progress: Called with the name of a stage and the share of its work done since the last call.
@@ -81,7 +78,6 @@ class InferenceTask:
     permutations: int = 0
     permutations_for: str = "soft"
     spread: int = 0
-    curve: bool = False
     measures: Sequence[str] = ()
     temperature: float = 1.0
     progress: Progress | None = None
@@ -341,43 +337,6 @@ def _with_null(task: InferenceTask, problem: HeldOutProblem, estimate: Estimate)
         in_sample_ratio_to_null=(value - task.space.floor) / above_floor if above_floor > 0 else None,
     )
     return tested, None
-
-
-def compute_bounds(task: InferenceTask, bound_seconds: float) -> Bounds:
-    """Compute the upper bound, and the lower bounds for the real and for permuted labels.
-
-    Args:
-        task: The task.
-        bound_seconds: Time limit of each lower bound, in seconds; 0 for no lower bounds.
-    """
-    of_samples = np.bincount(task.space.entry_samples, task.labeled.weights)
-    # The bound counts every sample once, so it says nothing about an error in which samples differ in weight.
-    upper = upper_bound(task.inputs.logits, task.space) if np.allclose(of_samples, of_samples[0]) else None
-    if not bound_seconds:
-        return Bounds(upper=upper)
-    if integer_weights(task.labeled.weights) is not None or task.space.weights is not None:
-        log.warning(
-            "The lower bound is skipped. It needs one label for each sample and samples of equal weight, so it "
-            "does not apply to multi-label data or to weights that differ."
-        )
-        return Bounds(upper=upper)
-    permuted_labeled, _ = task.labeled.permuted(task.inputs.seed, 0)
-    logits, threads = task.inputs.logits, task.inputs.threads
-    with timed(task.seconds, "bounds"):
-        real, permuted = (
-            lower_bound(logits, space.labels, space.n_classes, seconds=bound_seconds, threads=threads)
-            for space in (task.space, permuted_labeled.space)
-        )
-    return Bounds(real.value, upper, permuted.value, real.groups)
-
-
-def compute_curve(task: InferenceTask) -> tuple[LearningCurvePoint, ...]:
-    """Return the learning curve, or nothing if it was not requested or would take long."""
-    problem = task.problem
-    if not task.curve or not problem or not task.uses_soft:
-        return ()
-    with timed(task.seconds, "learning curve"):
-        return learning_curve(task.tested_probabilities(problem), problem.labeled, task.splits, task.inputs.seed)
 
 
 def tested_samples(task: InferenceTask, held_out: HeldOut) -> TestedSamples | None:

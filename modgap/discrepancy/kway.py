@@ -7,7 +7,7 @@ import numpy as np
 from modgap.discrepancy.estimator_chain import EstimatorInputs, fit_search_maps, run_chain
 from modgap.discrepancy.held_out import fold_errors, fold_predictions
 from modgap.discrepancy.labeled_samples import LabeledSamples
-from modgap.discrepancy.learning_curve import draw_per_class
+from modgap.discrepancy.per_class import draw_per_class
 from modgap.discrepancy.probabilities import Probabilities
 from modgap.discrepancy.soft import Labeling, soft_errors
 from modgap.errors import InputError
@@ -96,7 +96,7 @@ def k_way(
         draw_per_class(tested.space, tested.split_groups, per_class, 1, inputs.seed)
     n_fit = per_class or max(1, int(counts[counts > 0].min()) // 2)
     sums = {name: _Sums(labeled, inputs.seed) for name in inputs.names}
-    k_way_inputs = replace(inputs, n_classes=classes, restarts=inputs.restarts or 1)
+    k_way_inputs = replace(inputs, n_classes=classes)
     rng = np.random.default_rng([inputs.seed, CHOICE_SALT])
     for number in range(CHOICES):
         chosen = rng.permutation(np.flatnonzero(counts > 1))[:classes]

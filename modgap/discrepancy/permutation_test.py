@@ -159,8 +159,6 @@ def hard_permutation_test(
 ) -> tuple[float, NullDistribution, NullDistribution]:
     """Test whether a 0-1 held-out error is lower than with permuted labels, on one split.
 
-    Real and permuted labels get the same fixed number of restarts.
-
     Args:
         name: `search` or `montecarlo`.
         problem: Samples, labels and splits that can be tested.
@@ -178,7 +176,7 @@ def hard_permutation_test(
     began = time.perf_counter()
     value = _hard_error(name, problem, Labeling(problem.labeling.space, problem.labeling.weights, splits))
     _announce(permutations, 2 * (time.perf_counter() - began), inputs.threads)
-    fixed = replace(inputs, names=(name,), restarts=1)
+    fixed = replace(inputs, names=(name,))
     if name == "search":
         fixed.share_ranking_of(inputs)
     in_sample: list[float] = []

@@ -1,4 +1,4 @@
-"""Ranking of the source classes of each sample, which the assignment, the search and the bounds use."""
+"""Ranking of the source classes of each sample, which the search uses."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from functools import cached_property
 import numpy as np
 
 from modgap.discrepancy.costs import n_ranks_needed
-from modgap.discrepancy.kernels.rank_index import fill_class_index, scatter_ranks
+from modgap.discrepancy.kernels.rank_index import fill_class_index
 from modgap.discrepancy.kernels.rank_order import leading_classes, new_items
 from modgap.discrepancy.problem import class_dtype
-from modgap.discrepancy.threads import share_pass, share_work
+from modgap.discrepancy.threads import share_pass
 from modgap.errors import UsageError
 from modgap.labels.label_space import row_numbers
 
@@ -98,53 +98,6 @@ def _first_classes(logits: np.ndarray, threads: int) -> np.ndarray:
 
     share_pass(logits, range(0, len(leading), RANKED_ROWS), threads, work)
     return leading
-
-
-def rank_columns(logits: np.ndarray, rows: np.ndarray, threads: int) -> np.ndarray:
-    """Return the rank of each class in each row, class by class, shape (C, E); the largest logit has rank 0.
-
-    Args:
-        logits: Source logits, float32, shape (N, C).
-        rows: Rows to rank, shape (E,).
-        threads: Number of worker threads.
-    """
-    n_source_classes = logits.shape[1]
-    dtype = class_dtype(n_source_classes)
-    ranks: np.ndarray = np.empty((n_source_classes, len(rows)), dtype)
-
-    def work(queue: Iterable[int]) -> None:
-        leading: np.ndarray = np.empty((RANKED_ROWS, n_source_classes), dtype)
-        items = new_items(n_source_classes)
-        for first in queue:
-            block = _copy_rows(logits, rows[first : first + RANKED_ROWS])
-            leading_classes(block, 0, len(block), leading, *items)
-            scatter_ranks(leading[: len(block)], ranks[:, first : first + len(block)])
-
-    share_pass(logits, range(0, len(rows), RANKED_ROWS), threads, work)
-    return ranks
-
-
-def rank_rows(logits: np.ndarray, rows: np.ndarray, depth: int, threads: int) -> Ranking:
-    """Return the ranking of some rows.
-
-    Args:
-        logits: Source logits, float32, shape (N, C).
-        rows: Rows to rank, shape (E,).
-        depth: Number R of ranks to keep.
-        threads: Number of worker threads.
-    """
-    n_source_classes = logits.shape[1]
-    leading: np.ndarray = np.empty((len(rows), depth), class_dtype(n_source_classes))
-
-    def work(queue: Iterable[int]) -> None:
-        items = new_items(n_source_classes)
-        for first in queue:
-            part = slice(first, first + RANKED_ROWS)
-            block = _copy_rows(logits, rows[part])
-            leading_classes(block, 0, len(block), leading[part], *items)
-
-    share_work(range(0, len(rows), RANKED_ROWS), threads, work)
-    return Ranking(rows, leading, n_source_classes)
 
 
 def _copy_rows(logits: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Result of a discrepancy estimation: values, null distributions, intervals and bounds."""
+"""Result of a discrepancy estimation: values, null distributions and intervals."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -7,7 +7,6 @@ import numpy as np
 
 from modgap.discrepancy.estimator_chain import Solution
 from modgap.discrepancy.kway import KWay
-from modgap.discrepancy.learning_curve import LearningCurvePoint
 from modgap.discrepancy.soft import SoftMap
 from modgap.discrepancy.verdict import best_estimator
 from modgap.statistics.intervals import SampleErrors
@@ -54,26 +53,6 @@ class Estimate:
         """Return the estimate as plain values for strict JSON; the solution's fields come first."""
         record = asdict(self)
         return {**record.pop("solution"), **record}
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """Certified bounds on the infimum over all injective maps.
-
-    Attributes:
-        lower: Error that no map can fall below; None if it was not requested, or does not apply: with several labels a
-            sample, with samples that differ in weight, and if there is no injective map.
-        upper: Error that at least one map reaches or falls below; None if there is no injective map, and where samples
-            differ in weight.
-        permuted_lower: Lower bound with permuted labels. If it lies above the value for the real labels, no map
-            at all can fit the permuted labels as well as the best map fits the real ones.
-        groups: Partition of the target classes that certifies `lower`.
-    """
-
-    lower: float | None = None
-    upper: float | None = None
-    permuted_lower: float | None = None
-    groups: tuple[tuple[int, ...], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -166,9 +145,7 @@ class Discrepancy:
         is_ordered: True if neighbors in groups of several classes are alike, so that `shuffle` gives p-values that are
             too low.
         estimates: Estimate of each estimator, by name.
-        learning_curve: Held-out errors by the number of samples a class that maps are fitted on.
         control: Comparison with the random-weights control; None if it was not requested.
-        bounds: Certified bounds on the infimum.
         k_way: Estimates for k target classes at a time; None if they were not requested.
         seed: Seed of every random draw.
         seconds: Wall time by stage, in seconds.
@@ -201,8 +178,6 @@ class Discrepancy:
     permutations_by: str
     is_ordered: bool
     estimates: dict[str, Estimate]
-    learning_curve: tuple[LearningCurvePoint, ...]
-    bounds: Bounds
     k_way: KWay | None
     seed: int
     seconds: dict[str, float]
@@ -223,19 +198,11 @@ class Discrepancy:
         """Distribution with permuted labels of the permutation test; None without permutations."""
         return self.estimates[self.permutations_for].held_out_null if self.permutations_for else None
 
-    @property
-    def upper_bound(self) -> float | None:
-        """Certified upper bound on the infimum."""
-        return self.bounds.upper
-
     def to_dict(self) -> dict[str, Any]:
         """Return the result as plain values for strict JSON, in the documented order."""
         names = [name for name in self.__dataclass_fields__ if name not in NOT_IN_RECORD]
         record = {RECORD_KEYS.get(name, name): getattr(self, name) for name in names}
         record["estimates"] = {name: estimate.to_dict() for name, estimate in self.estimates.items()}
-        record["learning_curve"] = [asdict(point) for point in self.learning_curve]
-        record["bounds"] = asdict(self.bounds)
-        record["upper_bound"] = self.upper_bound
         record["k_way"] = asdict(self.k_way) if self.k_way else None
         record["control"] = asdict(self.control) if self.control else None
         return record

@@ -1,19 +1,14 @@
-"""Cost model of the three kernels that count the matches of random maps."""
+"""Cost model of the two kernels that count the matches of random maps."""
 
 import math
 
 from modgap.discrepancy.kernels.simd import LANES
 from modgap.discrepancy.kernels.trials_by_bits import STEP
-from modgap.discrepancy.kernels.trials_by_columns import BYTES, LEADING
 
 # Nanoseconds of one thread, measured by benchmarks/montecarlo.py --calibrate (AMD Zen 5, C = 1,000). Only their ratios
 # matter for the choice of a kernel.
 COLUMN_NS = 0.0105
 """Visit of one chosen column for one sample in one trial."""
-BYTE_NS = 0.0078
-"""The same with codes of one byte."""
-TIE_NS = 30.0
-"""Decision for one sample whose largest bytes tie."""
 BATCH_NS = 90.0
 """Start of one sample for 1,024 trials."""
 STEP_NS = 1.13
@@ -47,16 +42,10 @@ def n_leading_ranks(n_source_classes: int, n_classes: int) -> int:
 
 
 def cheapest_kernel(n_source_classes: int, n_classes: int, trials: int) -> str:
-    """Return `columns`, `bytes` or `bits`, the kernel with the lowest expected cost of counting and ranking."""
-    # For random labels, the largest of K columns is below the leading ranks with probability (1 - LEADING / C)**K. It
-    # then shares its step with the next one in about K + 1 of 32 cases. A tie counts if the label has the largest byte.
-    below_leading = max(0.0, 1 - LEADING / n_source_classes) ** n_classes
-    tied_share = below_leading * min(1.0, (n_classes + 1) / (BYTES - LEADING)) / n_classes
-    bytes_ns = (n_classes + 1) * BYTE_NS + TIE_NS * tied_share
+    """Return `columns` or `bits`, the kernel with the lowest expected cost of counting and ranking."""
     batch_ns = BATCH_NS + walk_length(n_source_classes, n_classes) * STEP_NS
     costs = {
         "columns": trials * (n_classes + 1) * COLUMN_NS + n_source_classes * CODE_NS,
-        "bytes": trials * bytes_ns + n_source_classes * CODE_NS,
         "bits": trials / LANES * batch_ns + n_source_classes * LEADING_NS,
     }
     return min(costs, key=lambda kernel: costs[kernel])

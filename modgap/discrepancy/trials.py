@@ -10,13 +10,16 @@ from modgap.discrepancy.kernels.random_maps import draw_maps
 from modgap.discrepancy.kernels.rank_order import code_block, new_items
 from modgap.discrepancy.kernels.simd import LANES, aligned
 from modgap.discrepancy.kernels.trials_by_bits import N_WORDS, PLANES, STRIDE, count_batch
-from modgap.discrepancy.kernels.trials_by_columns import byte_table, coarsen, count_bytes, count_codes
+from modgap.discrepancy.kernels.trials_by_columns import count_codes
 from modgap.discrepancy.problem import Problem, class_dtype, smallest_width
 from modgap.discrepancy.ranks import rank_leading
 from modgap.discrepancy.threads import share_work
 from modgap.discrepancy.trial_costs import cheapest_kernel, n_leading_ranks
+from modgap.errors import unknown_name
 from modgap.storage.memory_map import release_pages
 
+KERNELS = ("columns", "bits")
+"""Names of the ways to count the matches of random maps, which give the same counts."""
 TRIALS_AT_A_TIME = 1 << 17
 MAPS_AT_A_TIME = 4096
 WIDE, NARROW = 64, 32
@@ -41,25 +44,28 @@ def count_trials(
         seed: Seed of the maps, a non-negative integer.
         trials: Number of trials.
         threads: Number of worker threads.
-        kernel: `columns`, `bytes`, `bits`, or `auto` for the one that the cost model expects to be the fastest.
+        kernel: `columns`, `bits`, or `auto` for the one that the cost model expects to be the fastest.
         progress: Called with the share of the work done since the last call.
 
     Returns:
         Total weight of the correct entries, by trial and by part, shape (trials, parts), and the wall time of the
         stages `ranks` and `montecarlo`, without compilation, in seconds.
 
+    Raises:
+        UsageError: If there is no such kernel.
+
     References:
         MoNA (ICML 2024), Algorithm 2.
     """
+    if kernel not in (*KERNELS, "auto"):
+        raise unknown_name("kernel", kernel, (*KERNELS, "auto"))
     kernel = cheapest_kernel(problem.n_source_classes, problem.n_classes, trials) if kernel == "auto" else kernel
     counter = np.int32 if problem.weights is None else np.int64
     matches: np.ndarray = np.zeros((trials, problem.n_parts), counter)
     report = progress or (lambda _share: None)
     if kernel == "bits":
         return matches, _count_by_bits(problem, seed, matches, threads, report)
-    # One class has no other class to compare bytes with.
-    in_bytes = kernel == "bytes" and problem.n_classes > 1
-    return matches, _count_by_columns(problem, seed, matches, threads, report, in_bytes)
+    return matches, _count_by_columns(problem, seed, matches, threads, report)
 
 
 def random_maps(seed: int, first: int, n_maps: int, n_classes: int, n_source_classes: int) -> np.ndarray:
@@ -113,7 +119,7 @@ def _run_bounds(*keys: np.ndarray) -> np.ndarray:
 
 
 def _count_by_columns(
-    problem: Problem, seed: int, matches: np.ndarray, threads: int, report: Callable[[float], None], in_bytes: bool
+    problem: Problem, seed: int, matches: np.ndarray, threads: int, report: Callable[[float], None]
 ) -> dict[str, float]:
     """Rank one block of samples at a time, and run a chunk of trials on it while it is in the cache."""
     blocks = _blocks(problem)
@@ -131,20 +137,13 @@ def _count_by_columns(
             rank_seconds = count_seconds = 0.0
             counts = np.zeros_like(chunk)
             codes = aligned(n_source_classes * WIDE, class_dtype(n_source_classes))
-            byte_codes = aligned(len(codes), np.uint8)
-            table = byte_table(n_source_classes)
             items, spare, starts, _ = new_items(n_source_classes)
             for label, weight, rows, segments in queue:
                 width = WIDE if len(rows) > NARROW else NARROW
                 began = time.perf_counter()
                 code_block(problem.logits, rows, width, codes, items, spare, starts)
-                if in_bytes:
-                    coarsen(codes, table, byte_codes)
                 ranked = time.perf_counter()
-                if in_bytes:
-                    count_bytes(codes, byte_codes, width, label, weight, segments, maps, counts)
-                else:
-                    count_codes(codes, width, label, weight, segments, maps, counts)
+                count_codes(codes, width, label, weight, segments, maps, counts)
                 rank_seconds += ranked - began
                 count_seconds += time.perf_counter() - ranked
                 report(len(rows) / len(problem.rows) * len(maps) / len(matches))
@@ -207,7 +206,7 @@ def warm_up(n_source_classes: int, kernel: str, weighted: bool = False) -> None:
 
     Args:
         n_source_classes: Number C of source classes.
-        kernel: `columns`, `bytes` or `bits`.
+        kernel: `columns` or `bits`.
         weighted: True if the entries have weights.
     """
     zeros = np.zeros(4, np.int64)

@@ -148,7 +148,7 @@ def text_kind(texts: Samples) -> tuple[str, str]:
     kind, other = (TEXT, STRING) if spaced >= SPACED and length >= LENGTH else (STRING, TEXT)
     why = (
         f"The samples count as {kind}s: {100 * spaced:.0f} % of them have a space, and their median length is "
-        f"{length:.0f} characters. If they are {other}s, pass --kind {other}."
+        f'{length:.0f} characters. If they are {other}s, pass `custom_data={{"kind": "{other}"}}`.'
     )
     return kind, why
 

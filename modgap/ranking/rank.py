@@ -131,7 +131,6 @@ def _compute_ranking(plan: RankPlan) -> RankingResult:
         pilot=pilot,
         known=plan.known,
         constant=_constant_answer(plan, all_rows, extracted),
-        cached_seconds=sum(one.seconds for one in extracted.values() if one.cached) / plan.side_by_side(len(extracted)),
     )
 
 

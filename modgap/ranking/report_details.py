@@ -14,7 +14,7 @@ from modgap.statistics.multiple_comparisons import holm
 from modgap.storage.cache import CacheEntry
 from modgap.targets.splits import stratification_labels, stratified_keys
 
-VERSION = 4
+VERSION = 5
 """Version of the algorithm, part of the cache keys."""
 MAX_MAP_SAMPLES = 600
 MIN_MAP_SAMPLES = 20
@@ -108,7 +108,6 @@ def _discrepancy(outputs: SourceOutputs, job: ReportDetailsJob) -> dict[str, Any
         splits=job.errors.splits,
         per_class=job.errors.per_class,
         permutations=job.permutations,
-        curve=False,
         seed=job.seed,
         threads=1,
     )

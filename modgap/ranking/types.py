@@ -290,7 +290,6 @@ class Ranking:
         known: The sources that are known for this kind of target. None for a plan of its rows alone.
         constant: Name of the constant answer of this kind, the first known one of the sources that could be run. Empty
             if none of them is known.
-        cached_seconds: About how long the passes from the cache would have taken here. It is not part of the record.
     """
 
     target: TargetSummary | None
@@ -306,7 +305,6 @@ class Ranking:
     pilot: Pilot | None = None
     known: KnownSources | None = None
     constant: str = ""
-    cached_seconds: float = field(default=0.0, repr=False, compare=False)
 
     @property
     def deciding_table(self) -> ScoreTable:

@@ -22,7 +22,7 @@ from tests.campaign.sandbox import HangError, Sandbox, Started, drop_right_to_wr
 from tests.campaign.types import Campaign
 from tests.loopback import Host
 
-SEARCH = "--estimator=search --restarts=1 --splits=3 --permutations=0 --bound-seconds=0"
+SEARCH = "--estimator=search --splits=3 --permutations=0"
 MODEL = "random:timm:test_vit"
 RANK = f"rank --target=data.npz --sources={MODEL},random:timm:test_resnet --resamples=0 --out=out --input-size=32"
 MATRIX = (

@@ -148,7 +148,7 @@ def test_controls_differ_by_seed_and_keep_the_scale(tmp_path):
 
 
 def test_a_discrepancy_of_an_onnx_file(tmp_path):
-    result = measure(export(tmp_path, "image"), "digits", limit=100, splits=2, permutations=9, curve=False, classes=4)
+    result = measure(export(tmp_path, "image"), "digits", limit=100, splits=2, permutations=9, classes=4)
     assert result.to_dict()["n_source_classes"] == 5
 
 

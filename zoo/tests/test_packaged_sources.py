@@ -107,7 +107,7 @@ def test_magika_names_the_types_of_files():
     assert best_classes(source, texts().values()) == list(texts())
     files = [Path(__file__), Path(__file__).parents[1] / "README.md", Path(__file__).parents[1] / "pyproject.toml"]
     assert best_classes(source, [file.read_text(encoding="utf-8") for file in files]) == ["python", "markdown", "toml"]
-    result = measure("magika", "promoter-genes", limit=60, permutations=9, curve=False, splits=2)
+    result = measure("magika", "promoter-genes", limit=60, permutations=9, splits=2)
     assert result.to_dict()["n_source_classes"] == 214
 
 

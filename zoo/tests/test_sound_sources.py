@@ -200,7 +200,7 @@ def test_windows_are_standardized_and_amplified():
 
 @pytest.mark.parametrize("target", ["digits", "italy-power"])
 def test_images_and_series_enter_a_source_of_sound(target):
-    result = measure("crepe-tiny", target, limit=60, permutations=0, trials=100, curve=False, splits=2)
+    result = measure("crepe-tiny", target, limit=60, permutations=0, trials=100, splits=2)
     embedding = result.provenance["embedding"]
     assert embedding["representation"] == ("rows" if target == "digits" else "waveform")
     assert embedding["stretched"] == embedding["window"] == 1024

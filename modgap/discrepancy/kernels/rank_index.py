@@ -22,11 +22,3 @@ def fill_class_index(leading, firsts, samples, ranks, positions):
             samples[positions[c]] = i
             ranks[positions[c]] = r
             positions[c] += 1
-
-
-@kernel
-def scatter_ranks(leading, ranks):
-    """Write the rank of each class in each sample into ranks (C, E), from all classes in order of rank (E, C)."""
-    for i in range(leading.shape[0]):
-        for r in range(leading.shape[1]):
-            ranks[leading[i, r], i] = r

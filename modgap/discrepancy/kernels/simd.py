@@ -126,22 +126,15 @@ def is_zero(typing, value):
     return types.boolean(value), generate
 
 
-def _comparison(sign):
-    @intrinsic
-    def compare(typing, a, b):
-        """Return a uint64 whose bit j is the comparison of lane j of a with lane j of b."""
+@intrinsic
+def equal_lanes(typing, a, b):
+    """Return a uint64 whose bit j tells whether lane j of a equals lane j of b."""
 
-        def generate(context, builder, signature, args):
-            mask = builder.bitcast(builder.icmp_unsigned(sign, *args), ir.IntType(a.lanes))
-            return mask if a.lanes == 64 else builder.zext(mask, ir.IntType(64))
+    def generate(context, builder, signature, args):
+        mask = builder.bitcast(builder.icmp_unsigned("==", *args), ir.IntType(a.lanes))
+        return mask if a.lanes == 64 else builder.zext(mask, ir.IntType(64))
 
-        return types.uint64(a, a), generate
-
-    return compare
-
-
-equal_lanes = _comparison("==")
-lower_lanes = _comparison("<")
+    return types.uint64(a, a), generate
 
 
 @intrinsic

@@ -93,8 +93,6 @@ def _estimate(outputs: SourceOutputs, estimator: str, permutations: int, seed: i
         estimators=[estimator],
         trials=RANDOM_MAPS,
         splits=1,
-        curve=False,
-        restarts=1,
         permutations=permutations,
         permutations_for=estimator,
         seed=seed,
@@ -130,7 +128,7 @@ SCORES = (
         title="held-out error of the best map from target classes to source classes, over repeated splits",
         unit="error rate",
         reference="MoNA, ICML 2024, equation 3, on held-out samples",
-        version=2,
+        version=3,
         errors=lambda outputs, options, seed: held_out_errors(outputs, options, seed, "search"),
     ),
     _of_maps(
@@ -141,7 +139,7 @@ SCORES = (
         compute=_ratio_to_null,
         bounds=NON_NEGATIVE,
         default=False,
-        version=2,
+        version=3,
     ),
     _of_maps(
         name="discrepancy-montecarlo",

@@ -1,4 +1,4 @@
-"""Local search: seeded runs that are annealed, and climbs from the best of them and from given maps."""
+"""Local search: climbs from given maps, and from the best of several random maps that are annealed."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -29,8 +29,8 @@ COLD = 0.3
 """Temperatures, in samples, at the beginning and at the end of a run."""
 
 # With tables, a step walks ranks. A run has STEPS steps. It has more if each of many classes must have its turns, and
-# fewer if they would walk more than LONGEST ranks (about two seconds). With STEPS steps, a restart has several runs, up
-# to SHORT ranks in total.
+# fewer if they would walk more than LONGEST ranks (about two seconds). With STEPS steps, there are several runs, up to
+# SHORT ranks in total.
 STEPS = 500
 TABLE_TURNS = 15
 RUNS = 16
@@ -49,16 +49,11 @@ MANY = 24
 RUN_LOGITS = 5_000_000
 LONG_READS = 7_500_000_000
 SAMPLE = 2000
+TWO_CLASSES_RUNS = 10
+"""Factor of the runs with two target classes, where a climb ends early because only two classes can move."""
 
 STATE_BYTES = 1 << 28
 """Total size of the states of all threads, from which on fewer threads climb at a time."""
-
-FOUND = 3
-"""Number of restarts that must end with the best value before an adaptive search stops."""
-MOST_RESTARTS = 30
-ADAPTIVE_RANKS = 10_000_000_000
-ADAPTIVE_READS = 225_000_000_000
-"""Work of all adaptive restarts together: ranks to walk, or logits to read (a few seconds)."""
 
 # The Monte-Carlo estimator counts its trials from 0. The maps and samples of runs must differ from those of its trials.
 FIRST_RUN = 1 << 40
@@ -97,7 +92,7 @@ class Entries:
 
     @cached_property
     def plan(self) -> tuple[int, int, int]:
-        """Work of a restart, from the sizes alone and never from the clock.
+        """Work of the annealing, from the sizes alone and never from the clock.
 
         These are the number of random maps that are annealed, the number of annealing steps of each of these runs, and
         the number of entries that a run is annealed on.
@@ -150,69 +145,34 @@ def _plan_rows(n_entries: int, n_source_classes: int, n_classes: int) -> tuple[i
     sample_size = min(n_entries, max(SAMPLE, LONG_READS // (steps * n_source_classes)))
     n_logits = sample_size * n_source_classes
     runs = max(min(FEW, LONG_READS // (2 * steps * n_logits)), min(MANY, RUN_LOGITS // n_logits), 1)
-    return runs, steps, sample_size
+    return runs * TWO_CLASSES_RUNS if n_classes == 2 else runs, steps, sample_size
 
 
-def search_from_starts(
-    entries: Entries, starts: Sequence[np.ndarray], seed: int, restarts: int | None, threads: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Search from the given maps, then from seeded restarts.
+def anneal_and_climb(entries: Entries, starts: Sequence[np.ndarray], seed: int, threads: int) -> tuple[int, np.ndarray]:
+    """Climb from the given maps, and anneal random maps.
 
     Args:
         entries: Labeled entries to count.
         starts: Maps to climb from, each of shape (K,).
-        seed: Seed of the restarts.
-        restarts: Number of restarts; None to restart until the best value was found by three restarts, or by as many
-            restarts as their sizes allow.
+        seed: Seed of the random maps and of their annealing.
         threads: Number of worker threads; it does not change the result.
 
     Returns:
-        Final matches (S,) and maps (S, K) of the S starts and restarts, in this order.
+        Matches and map (K,) of the best result; ties go to the earlier start.
     """
     # Computed here once, and not by each thread.
     _ = entries.kernel_inputs
     results = _climb_all(entries, starts, threads)
-    if restarts is not None:
-        results += _restart(entries, seed, range(restarts), threads)
-    else:
-        results += _restart_until_found(entries, seed, max(matches for matches, _ in results), threads)
-    matches, maps = zip(*results, strict=True)
-    return np.array(matches), np.array(maps)
-
-
-def _restart_until_found(entries: Entries, seed: int, best_start: int, threads: int) -> list[RunResult]:
-    """Restart until three restarts have ended with the best matches so far, by the number of the restart."""
-    # There are up to 30 restarts, and fewer if one takes long. This depends on sizes alone.
-    runs, steps, sample_size = entries.plan
-    n_source_classes = entries.ranking.n_source_classes
-    if entries.uses_rows:
-        n_affordable = ADAPTIVE_READS // (runs * steps * sample_size * n_source_classes)
-    else:
-        ranks_per_step = _ranks_per_step(len(entries.labels), n_source_classes, entries.n_classes)
-        n_affordable = ADAPTIVE_RANKS // (runs * steps * ranks_per_step)
-    most = max(FOUND, min(MOST_RESTARTS, int(n_affordable)))
-    results: list[RunResult] = []
-    best = best_start
-    while len(results) < most:
-        size = min(most - len(results), max(FOUND, threads))
-        for result in _restart(entries, seed, range(len(results), len(results) + size), threads):
-            results.append(result)
-            best = max(best, result[0])
-            if sum(matches == best for matches, _ in results) >= FOUND:
-                return results
-    return results
-
-
-def _restart(entries: Entries, seed: int, numbers: range, threads: int) -> list[RunResult]:
-    """Return the result of each restart, of all entries; of its runs, ties go to the first."""
     n_runs, _, sample_size = entries.plan
-    runs = range(numbers.start * n_runs, numbers.stop * n_runs)
-    results = _map_on_threads(lambda run: _run(entries, seed, run), runs, threads)
-    by_restart = [results[first : first + n_runs] for first in range(0, len(results), n_runs)]
-    best_runs = [max(of_restart, key=lambda result: result[0]) for of_restart in by_restart]
+    annealed = _map_on_threads(lambda run: _run(entries, seed, run), range(n_runs), threads)
+    best_run = max(annealed, key=_matches_of)
     if sample_size < len(entries.labels):
-        return _climb_all(entries, [source_classes for _, source_classes in best_runs], threads)
-    return best_runs
+        best_run = _climb_all(entries, [best_run[1]], threads)[0]
+    return max([*results, best_run], key=_matches_of)
+
+
+def _matches_of(result: RunResult) -> int:
+    return result[0]
 
 
 def _climb_all(entries: Entries, starts: Sequence[np.ndarray], threads: int) -> list[RunResult]:
