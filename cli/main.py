@@ -47,13 +47,19 @@ class LazyGroup(HelpGroup):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return the command with this name, from the module with the same name; None when there is none."""
-        if gone := removed_command(cmd_name):
-            raise click.UsageError(gone)
         if cmd_name not in COMMANDS:
             return None
         # The command imports libraries that start threads, and the heap has to be shared before.
         share_heap()
         return load_command(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the arguments start with; one that was removed is refused with what replaces it."""
+        if args and (gone := removed_command(args[0])):
+            raise click.UsageError(gone)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the help of the commands by section, without importing them."""

@@ -202,7 +202,8 @@ def test_the_command_lists_them_and_warns_on_stderr(modgap_process, site):
     assert done.returncode == 0
     assert [line for line in done.stdout.splitlines() if line.split()[:1] == ["brain"]]
     lines = done.stderr.splitlines()
-    assert len(lines) == len(BROKEN) + 2
+    # Two names and a prefix are taken, and one more prefix is broken.
+    assert len(lines) == len(BROKEN) + 4
     assert all(line.startswith("modgap: Source plug-in ") for line in lines)
 
 
