@@ -204,7 +204,7 @@ def test_the_command_lists_them_and_warns_on_stderr(modgap_process, site):
     lines = done.stderr.splitlines()
     # Two names and a prefix are taken, and one more prefix is broken.
     assert len(lines) == len(BROKEN) + 4
-    assert all(line.startswith("modgap: Source plug-in ") for line in lines)
+    assert all(line.startswith(("modgap: Source plug-in ", "modgap: Source prefix ")) for line in lines)
 
 
 def test_without_plugins_nothing_is_said():
